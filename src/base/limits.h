@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Every size or count that somebody else controls, by name. A limit has a test at it and one past it. */
+#pragma once
+
+#define WH_MANIFEST_BYTES_MAX (4UL << 20)       /* an OCI manifest or index */
+#define WH_MANIFEST_LAYERS_MAX 512              /* layers of an image */
+#define WH_INDEX_ENTRIES_MAX 256                /* entries of an index */
+#define WH_WASM_BYTES_MAX (256UL << 20)         /* one Wasm binary */
+#define WH_UNPACKED_BYTES_MAX (1UL << 30)       /* all files of an image */
+#define WH_UNPACKED_FILES_MAX 100000            /* entries of an image's archives */
+#define WH_UNPACKED_RATIO_MAX 200               /* unpacked bytes per packed byte */
+#define WH_POD_BYTES_MAX (1UL << 20)            /* one object of a manifest, or one pod from the API server */
+#define WH_YAML_BYTES_MAX (4UL << 20)           /* one manifest file */
+#define WH_YAML_DEPTH_MAX 64                    /* nesting of a manifest */
+#define WH_YAML_ALIASES_MAX 64                  /* aliases of a document */
+#define WH_YAML_NODES_MAX 200000                /* nodes of a file, aliases expanded */
+#define WH_POD_CONTAINERS_MAX 64                /* containers and init containers of a pod */
+#define WH_POD_VOLUMES_MAX 64                   /* volumes of a pod */
+#define WH_ENV_BYTES_MAX (1UL << 20)            /* environment and arguments of a container */
+#define WH_TERMINATION_MESSAGE_MAX 4096         /* bytes of a termination message */
+#define WH_KEEPER_MESSAGE_MAX (128UL << 10)     /* one message to or from the keeper */
+#define WH_KEEPER_FDS_MAX 100                   /* descriptors of one message; the kernel stops at 253 */
+#define WH_GUEST_FDS_MAX 1024                   /* open descriptors of a guest */
+#define WH_HTTP_HEAD_BYTES_MAX (64UL << 10)     /* request line and header fields */
+#define WH_HTTP_FIELDS_MAX 100                  /* header fields */
+#define WH_HTTP_BODY_BYTES_MAX (8UL << 20)      /* request body at our own APIs */

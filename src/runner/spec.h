@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a runner is told about its container: a record (base/record.h), sealed in a memfd. Descriptors are named by their
+ * number in the runner. Whoever starts a runner (the agent through the keeper, or `wherry run` directly) writes it with
+ * wh_runspec_write; the runner reads it with wh_runspec_read. */
+#pragma once
+
+#include "base/buf.h"
+#include "base/clock.h"
+
+#define WH_RUNSPEC_VERSION 1
+#define WH_RUNSPEC_FD 3 /* where a runner finds it; 0, 1, 2 are stdin, stdout, stderr */
+
+typedef struct wh_runspec_dir {
+    char *guest_path; /* absolute */
+    int fd;           /* O_PATH or O_RDONLY directory, as a rule a detached mount */
+    bool read_only;
+} wh_runspec_dir;
+
+typedef struct wh_runspec {
+    char *id;   /* container id, for messages */
+    char *name; /* container name, for the log prefix of the foreground form */
+    unsigned profile;
+    int code_fd;    /* the compiled module, authenticated by the starter */
+    int log_fd;     /* O_APPEND file for the CRI log format; -1: plain bytes to descriptors 1 and 2 */
+    int control_fd; /* seqpacket socket to the keeper, see runner/control.h; -1: none */
+    int end_fd;     /* file that takes the end record before the runner leaves; -1: none */
+    int stop_signal; /* what a stop request is called: SIGTERM by default */
+    bool trace;      /* one line per host call to descriptor 2 */
+    bool no_sandbox; /* for debugging under `wherry run --no-sandbox` only */
+    bool landlock_optional; /* go on, and say so, where the kernel has none */
+    uint64_t memory_bytes_max; /* of linear memory; 0: no limit below 4 GiB */
+    uint64_t stack_bytes_max;
+    wh_time deadline;          /* CPU-independent time from start after which the guest is ended (exit 137, DeadlineExceeded); 0: none */
+    char *invoke;              /* exported function to call instead of _start, or NULL */
+    char **args, **env;        /* args[0] is the program's name; invoke: the call's arguments follow it */
+    wh_runspec_dir *dirs;
+    size_t n_dirs;
+    int *listen_fds;
+    size_t n_listen;
+} wh_runspec;
+
+int wh_runspec_write(const wh_runspec *spec, wh_buf *out);
+/* Reads one that the keeper passed on: every field is checked. *ret is the caller's to free. */
+int wh_runspec_read(const void *data, size_t n, wh_runspec **ret, wh_err *err);
+void wh_runspec_free(wh_runspec *spec);
+WH_DEFINE_CLEANUP(wh_cleanup_runspec, wh_runspec *, wh_runspec_free);
+#define auto_runspec __attribute__((cleanup(wh_cleanup_runspec)))
+
+/* How a guest ended, as the runner saw it; also a record. A runner that was killed leaves none. */
+typedef struct wh_end_record {
+    int exit_code;      /* as a container's: 0..255; 128 + signal for a stop, 137 out of memory, 134 trap */
+    char reason[32];    /* "Completed", "Error", "Trap", "OutOfMemory", "StackOverflow", "DeadlineExceeded", "Stopped",
+                           "StartError" (it never ran: message says why) */
+    char message[1024]; /* for people: the trap and its backtrace */
+    wh_time guest_start; /* real time of the guest's first instruction; 0: never */
+    wh_time end;         /* real time */
+    uint64_t memory_bytes; /* linear memory at the end */
+} wh_end_record;
+int wh_end_record_write(int fd, const wh_end_record *end);
+/* -ENODATA when the file is empty or not whole. */
+int wh_end_record_read(int fd, wh_end_record *ret, wh_err *err);
