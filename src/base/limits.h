@@ -24,3 +24,16 @@
 #define WH_HTTP_HEAD_BYTES_MAX (64UL << 10)     /* request line and header fields */
 #define WH_HTTP_FIELDS_MAX 100                  /* header fields */
 #define WH_HTTP_BODY_BYTES_MAX (8UL << 20)      /* request body at our own APIs */
+#define WH_HTTP_LINE_BYTES_MAX (16UL << 10)     /* request line */
+#define WH_HTTP_CHUNK_LINE_MAX 256              /* chunk size with its extension */
+#define WH_HTTP_TRAILER_BYTES_MAX (8UL << 10)   /* trailer section */
+#define WH_HTTP_TRAILERS_MAX 32                 /* trailer fields */
+#define WH_HTTP_PARAMS_MAX 256                  /* parameters of a query */
+#define WH_HTTP_CONNECTIONS_MAX 1024            /* connections of one of our servers */
+#define WH_HTTP_REQUESTS_MAX 10000              /* requests of one connection */
+#define WH_HTTP_STREAM_BYTES_MAX (1UL << 20)    /* bytes of a streamed answer that wait for a slow client */
+#define WH_KUBE_BODY_BYTES_MAX (64UL << 20)     /* one answer of the API server */
+#define WH_KUBE_EVENT_BYTES_MAX (8UL << 20)     /* one line of a watch */
+#define WH_KUBE_OBJECTS_MAX 200000              /* objects of one watch */
+#define WH_KUBE_EVENTS_WAITING_MAX 1000         /* events for people that wait to be sent */
+#define WH_KUBE_AUTH_CACHE_MAX 4096             /* remembered answers about callers */
