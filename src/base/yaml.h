@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* YAML as Kubernetes people write it, turned into JSON values. JSON is read too. */
+#pragma once
+
+#include "base/json.h"
+
+/* Parses all documents of a file into *ret, a new array with one value each (empty documents are left out).
+ *
+ * Plain scalars are typed as kubectl does it (sigs.k8s.io/yaml on go-yaml v2): null, ~ and nothing are null;
+ * true, yes, on, false, no, off in lower, Title or UPPER case are booleans (y and n are strings); decimal,
+ * 0x, 0o, 0b and leading-zero octal integers, and decimal fractions with exponents are numbers; everything
+ * quoted or in a block is a string. Keys become strings. Timestamps stay strings. "<<" merges. Anchors may be
+ * used, within the caps of base/limits.h.
+ *
+ * -EFBIG past a cap, -EEXIST for a key that stands twice, -EBADMSG for everything else; the sentence has line
+ * and column. */
+int wh_yaml_parse(const char *data, size_t n, json_t **ret, wh_err *err);
