@@ -33,7 +33,7 @@ typedef struct wh_verb {
     bool stop_at_operand; /* options end at the first operand: what follows belongs to a guest */
 } wh_verb; /* a table ends with {0} */
 
-/* Parses argv[1..]: --name VALUE, --name=VALUE, -n VALUE, -abc, "--" ends. Moves the operands to the front of argv and
+/* Parses argv[1..]: --name VALUE, --name=VALUE, -n VALUE, -abc, "--" ends. Moves the operands to argv[0], argv[1] ... and
  * sets *ret_operands. `stop_at_operand` leaves everything behind the first operand untouched. On failure the sentence
  * names the option and what it takes, and suggests the nearest name for an unknown one. */
 int wh_options_parse(const wh_opt *options, int argc, char **argv, bool stop_at_operand, int *ret_operands, wh_err *err);
