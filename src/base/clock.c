@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* RFC 3339 by the civil calendar algorithms of Howard Hinnant: no time zone database, no locale, no globals. */
+/* RFC 3339 by the civil calendar algorithms of Howard Hinnant: no time zone database, no locale, no globals.
+ */
 #include "base/clock.h"
 
 #include <stdio.h>
@@ -138,11 +139,13 @@ int wh_rfc3339_parse(const char *s, wh_time *ret)
 {
     int y, m, d, h, min, sec;
     int64_t ns = 0, offset = 0, total;
-    if (s == NULL || !take_number(&s, 4, 0, 9999, &y) || !take_char(&s, '-') || !take_number(&s, 2, 1, 12, &m) ||
-        !take_char(&s, '-') || !take_number(&s, 2, 1, days_of_month(y, m), &d) || !take_char(&s, 'T'))
+    if (s == NULL || !take_number(&s, 4, 0, 9999, &y) || !take_char(&s, '-') ||
+        !take_number(&s, 2, 1, 12, &m) || !take_char(&s, '-') ||
+        !take_number(&s, 2, 1, days_of_month(y, m), &d) || !take_char(&s, 'T'))
         return -EINVAL;
     if (!take_number(&s, 2, 0, 23, &h) || !take_char(&s, ':') || !take_number(&s, 2, 0, 59, &min) ||
-        !take_char(&s, ':') || !take_number(&s, 2, 0, 60, &sec)) /* 60: a leap second is the next minute's first */
+        !take_char(&s, ':') ||
+        !take_number(&s, 2, 0, 60, &sec)) /* 60: a leap second is the next minute's first */
         return -EINVAL;
     if (!take_fraction(&s, &ns) || !take_offset(&s, &offset) || *s != '\0')
         return -EINVAL;

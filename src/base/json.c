@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/json.h"
 
-/* jansson's own limit on depth is 2048, each level some hundred bytes of stack; ours is counted before it begins. What is
- * not well-formed is jansson's to refuse: this only has to see no fewer brackets than it. */
+/* jansson's own limit on depth is 2048, each level some hundred bytes of stack; ours is counted before it
+ * begins. What is not well-formed is jansson's to refuse: this only has to see no fewer brackets than it. */
 static bool too_deep(const char *data, size_t n)
 {
     size_t depth = 0;

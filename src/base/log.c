@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A line is made on the stack and leaves by one write(2), so that lines of many threads and processes do not mix. A line
- * that would be too long loses the tail of its longest values, never its form. */
+/* A line is made on the stack and leaves by one write(2), so that lines of many threads and processes do not
+ * mix. A line that would be too long loses the tail of its longest values, never its form. */
 #include "base/log.h"
 
 #include <inttypes.h>
@@ -22,7 +22,8 @@ static pthread_mutex_t sites_lock = PTHREAD_MUTEX_INITIALIZER;
 
 static const char *const level_names[] = {"error", "warn", "info", "debug"};
 
-/* systemd says with JOURNAL_STREAM=device:inode which stream is its own; another descriptor may lead elsewhere. */
+/* systemd says with JOURNAL_STREAM=device:inode which stream is its own; another descriptor may lead
+ * elsewhere. */
 static bool is_journal(int fd)
 {
     const char *stream = getenv("JOURNAL_STREAM");

@@ -177,7 +177,8 @@ static void put_double(wh_buf *out, double value)
     (void)wh_buf_puts(out, text);
 }
 
-/* {a="x",b="y",le="0.1"}: names and values run in step; what has no value of its own gets "" or "overflow". */
+/* {a="x",b="y",le="0.1"}: names and values run in step; what has no value of its own gets "" or "overflow".
+ */
 static void put_labels(wh_buf *out, const wh_metric *m, const char *label, const char *le)
 {
     if (m->label == NULL && le == NULL)
@@ -187,7 +188,10 @@ static void put_labels(wh_buf *out, const wh_metric *m, const char *label, const
     wh_str names = wh_str_of(m->label), name, values = wh_str_of(label), value;
     while (wh_str_split(&names, ',', &name)) {
         bool some = wh_str_split(&values, '\n', &value);
-        auto_free char *text = wh_xstrndup(some ? value.p : overflow ? OVERFLOW : "", some ? value.n : SIZE_MAX);
+        auto_free char *text = wh_xstrndup(some       ? value.p
+                                           : overflow ? OVERFLOW
+                                                      : "",
+                                           some ? value.n : SIZE_MAX);
         (void)wh_buf_printf(out, "%s%.*s=\"", sep, WH_STR_ARG(name));
         wh_metric_label_escape(out, text);
         (void)wh_buf_putc(out, '"');

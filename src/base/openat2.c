@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* openat2(2), and its walk by component for kernels and sandboxes that answer ENOSYS. The walk holds a descriptor for each
- * folder on the way, so that ".." is a step back on its own stack and never the kernel's "..", which a rename elsewhere
- * could lead out of the tree; and it reads links through the descriptor that it checked, so that nothing changes between. */
+/* openat2(2), and its walk by component for kernels and sandboxes that answer ENOSYS. The walk holds a
+ * descriptor for each folder on the way, so that ".." is a step back on its own stack and never the kernel's
+ * "..", which a rename elsewhere could lead out of the tree; and it reads links through the descriptor that
+ * it checked, so that nothing changes between. */
 #include "base/file.h"
 
 #include <fcntl.h>
@@ -35,7 +36,8 @@ static void walk_pop_to(walk *w, size_t depth)
         close(w->fds[w->depth--]);
 }
 
-/* Takes the next component off w->rest. `ret_last` tells that nothing but slashes follows, `ret_slash` whether any do. */
+/* Takes the next component off w->rest. `ret_last` tells that nothing but slashes follows, `ret_slash`
+ * whether any do. */
 static int walk_next(walk *w, char name[NAME_MAX + 1], bool *ret_last, bool *ret_slash)
 {
     const char *p = w->rest + strspn(w->rest, "/");

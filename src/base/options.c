@@ -192,7 +192,8 @@ static int parse(parser *p, bool stop_at_operand, int *ret_operands)
     return 0;
 }
 
-int wh_options_parse(const wh_opt *options, int argc, char **argv, bool stop_at_operand, int *ret_operands, wh_err *err)
+int wh_options_parse(const wh_opt *options, int argc, char **argv, bool stop_at_operand, int *ret_operands,
+                     wh_err *err)
 {
     parser p = {.options = options, .argc = argc, .argv = argv, .err = err};
     return parse(&p, stop_at_operand, ret_operands);
@@ -209,7 +210,8 @@ static int emit(wh_buf *out, int fd)
 static int usage_error(const program_info *program, const char *verb, const wh_err *err)
 {
     (void)fprintf(stderr, "%s%s%s: %s\nTry '%s%s%s --help'.\n", program->name, verb == NULL ? "" : " ",
-                  verb == NULL ? "" : verb, err->msg, program->name, verb == NULL ? "" : " ", verb == NULL ? "" : verb);
+                  verb == NULL ? "" : verb, err->msg, program->name, verb == NULL ? "" : " ",
+                  verb == NULL ? "" : verb);
     return 2;
 }
 
@@ -335,8 +337,8 @@ static int verb_main(const program_info *program, const wh_verb *verb, int argc,
     return verb->run(operands, argv);
 }
 
-int wh_verbs_main(const char *program, const char *version, const char *summary, const wh_verb *verbs, int argc,
-                  char **argv)
+int wh_verbs_main(const char *program, const char *version, const char *summary, const wh_verb *verbs,
+                  int argc, char **argv)
 {
     program_info info = {.name = program, .version = version, .summary = summary, .verbs = verbs};
     int code, words;

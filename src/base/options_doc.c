@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What is written from the tables of options and verbs: --help, the manual in mdoc(7), the completions of three shells. */
+/* What is written from the tables of options and verbs: --help, the manual in mdoc(7), the completions of
+ * three shells. */
 #include "base/options_internal.h"
 
 #define WIDTH 80
@@ -48,8 +49,8 @@ static void put_two_columns(wh_buf *out, const char *left, size_t left_width, co
 static char *option_left(const wh_opt *opt)
 {
     char letter[] = {'-', opt->letter, ',', ' ', '\0'};
-    return wh_xasprintf("%s--%s%s%s", opt->letter != 0 ? letter : "    ", opt->name, opt->value == NULL ? "" : " ",
-                        opt->value == NULL ? "" : opt->value);
+    return wh_xasprintf("%s--%s%s%s", opt->letter != 0 ? letter : "    ", opt->name,
+                        opt->value == NULL ? "" : " ", opt->value == NULL ? "" : opt->value);
 }
 
 static void put_options(wh_buf *out, const wh_opt *options)
@@ -179,12 +180,14 @@ void doc_manual(wh_buf *out, const program_info *program)
         (void)wh_buf_putc(out, *p >= 'a' && *p <= 'z' ? (char)(*p - 'a' + 'A') : *p);
     (void)wh_buf_printf(out, " 1\n.Os Wherry %s\n.Sh NAME\n.Nm %s\n", program->version, program->name);
     put_macro(out, ".Nd", program->summary);
-    (void)wh_buf_puts(out, "\n.Sh SYNOPSIS\n.Nm\n.Ar command\n.Op Ar options\n.Op Ar arguments\n.Sh DESCRIPTION\n");
+    (void)wh_buf_puts(
+        out, "\n.Sh SYNOPSIS\n.Nm\n.Ar command\n.Op Ar options\n.Op Ar arguments\n.Sh DESCRIPTION\n");
     put_roff(out, program->summary);
     (void)wh_buf_puts(out, ".Sh COMMANDS\n.Bl -tag -width Ds\n");
     for (const wh_verb *verb = program->verbs; verb->name != NULL; verb++)
         put_manual_verb(out, verb);
-    (void)wh_buf_puts(out, ".El\n.Sh EXIT STATUS\n0 on success, 2 for wrong usage, another number on failure.\n");
+    (void)wh_buf_puts(out,
+                      ".El\n.Sh EXIT STATUS\n0 on success, 2 for wrong usage, another number on failure.\n");
 }
 
 /* ---- completions */
@@ -264,10 +267,11 @@ static void put_bash(wh_buf *out, const program_info *program)
 {
     auto_free char *fn = function_name(program->name);
     (void)wh_buf_printf(out, "# bash completion for %s\n_%s()\n{\n", program->name, fn);
-    (void)wh_buf_puts(out, "    local cur=\"${COMP_WORDS[COMP_CWORD]}\" prev=\"${COMP_WORDS[COMP_CWORD-1]}\"\n"
-                           "    local verb=\"${COMP_WORDS[1]}\" words=''\n"
-                           "    COMPREPLY=()\n"
-                           "    case \"${COMP_WORDS[1]} ${COMP_WORDS[2]}\" in\n");
+    (void)wh_buf_puts(out,
+                      "    local cur=\"${COMP_WORDS[COMP_CWORD]}\" prev=\"${COMP_WORDS[COMP_CWORD-1]}\"\n"
+                      "    local verb=\"${COMP_WORDS[1]}\" words=''\n"
+                      "    COMPREPLY=()\n"
+                      "    case \"${COMP_WORDS[1]} ${COMP_WORDS[2]}\" in\n");
     bool groups = false;
     for (const wh_verb *verb = program->verbs; verb->name != NULL; verb++) {
         if (strchr(verb->name, ' ') != NULL) {
@@ -276,9 +280,12 @@ static void put_bash(wh_buf *out, const program_info *program)
         }
     }
     if (groups)
-        (void)wh_buf_puts(out, ") [ \"$COMP_CWORD\" -gt 2 ] && verb=\"${COMP_WORDS[1]} ${COMP_WORDS[2]}\" ;;\n");
-    (void)wh_buf_puts(out, "    esac\n"
-                           "    if [ \"$COMP_CWORD\" -eq 1 ]; then\n        COMPREPLY=($(compgen -W 'help --help --version");
+        (void)wh_buf_puts(out,
+                          ") [ \"$COMP_CWORD\" -gt 2 ] && verb=\"${COMP_WORDS[1]} ${COMP_WORDS[2]}\" ;;\n");
+    (void)wh_buf_puts(
+        out,
+        "    esac\n"
+        "    if [ \"$COMP_CWORD\" -eq 1 ]; then\n        COMPREPLY=($(compgen -W 'help --help --version");
     for (const wh_verb *verb = program->verbs; verb->name != NULL; verb++)
         (void)wh_buf_printf(out, " %.*s", (int)strcspn(verb->name, " "), verb->name);
     (void)wh_buf_puts(out, "' -- \"$cur\"))\n        return\n    fi\n    case \"$verb\" in\n");
@@ -288,8 +295,8 @@ static void put_bash(wh_buf *out, const program_info *program)
     for (const wh_verb *verb = program->verbs; verb->name != NULL; verb++) {
         const char *space = strchr(verb->name, ' ');
         if (space != NULL)
-            (void)wh_buf_printf(out, "        '%.*s') words=\"$words %s\" ;;&\n", (int)(space - verb->name), verb->name,
-                                space + 1);
+            (void)wh_buf_printf(out, "        '%.*s') words=\"$words %s\" ;;&\n", (int)(space - verb->name),
+                                verb->name, space + 1);
     }
     (void)wh_buf_printf(out,
                         "        esac ;;\n    esac\n    case \"$cur\" in\n"
@@ -327,11 +334,12 @@ static void put_zsh(wh_buf *out, const program_info *program)
         put_shell(out, verb->summary, "\\");
         (void)wh_buf_puts(out, "'\n");
     }
-    (void)wh_buf_puts(out, "  )\n  if (( CURRENT == 2 )); then\n    _describe command verbs\n    return\n  fi\n"
-                           "  local verb=\"$words[2]\"\n"
-                           "  if (( CURRENT > 3 )) && (( ${verbs[(I)$words[2] $words[3]:*]} )); then\n"
-                           "    verb=\"$words[2] $words[3]\"\n    shift words\n    (( CURRENT-- ))\n  fi\n"
-                           "  shift words\n  (( CURRENT-- ))\n  case \"$verb\" in\n");
+    (void)wh_buf_puts(out,
+                      "  )\n  if (( CURRENT == 2 )); then\n    _describe command verbs\n    return\n  fi\n"
+                      "  local verb=\"$words[2]\"\n"
+                      "  if (( CURRENT > 3 )) && (( ${verbs[(I)$words[2] $words[3]:*]} )); then\n"
+                      "    verb=\"$words[2] $words[3]\"\n    shift words\n    (( CURRENT-- ))\n  fi\n"
+                      "  shift words\n  (( CURRENT-- ))\n  case \"$verb\" in\n");
     for (const wh_verb *verb = program->verbs; verb->name != NULL; verb++)
         put_zsh_verb(out, verb);
     (void)wh_buf_printf(out, "  *) _files ;;\n  esac\n}\ncompdef _%s %s\n", fn, program->name);
@@ -344,8 +352,8 @@ static char *fish_condition(const char *verb)
     (void)wh_str_split(&rest, ' ', &first);
     if (rest.p == NULL)
         return wh_xasprintf("__fish_seen_subcommand_from %s", verb);
-    return wh_xasprintf("__fish_seen_subcommand_from %.*s; and __fish_seen_subcommand_from %.*s", WH_STR_ARG(first),
-                        WH_STR_ARG(rest));
+    return wh_xasprintf("__fish_seen_subcommand_from %.*s; and __fish_seen_subcommand_from %.*s",
+                        WH_STR_ARG(first), WH_STR_ARG(rest));
 }
 
 static void put_fish_verb(wh_buf *out, const program_info *program, const wh_verb *verb)
@@ -354,12 +362,14 @@ static void put_fish_verb(wh_buf *out, const program_info *program, const wh_ver
     (void)wh_str_split(&rest, ' ', &first);
     auto_free char *condition = fish_condition(verb->name);
     if (rest.p == NULL)
-        (void)wh_buf_printf(out, "complete -c %s -n __fish_use_subcommand -a '%s' -d '", program->name, verb->name);
+        (void)wh_buf_printf(out, "complete -c %s -n __fish_use_subcommand -a '%s' -d '", program->name,
+                            verb->name);
     else
         (void)wh_buf_printf(out,
                             "complete -c %s -n __fish_use_subcommand -a '%.*s'\n"
                             "complete -c %s -n '__fish_seen_subcommand_from %.*s' -a '%.*s' -d '",
-                            program->name, WH_STR_ARG(first), program->name, WH_STR_ARG(first), WH_STR_ARG(rest));
+                            program->name, WH_STR_ARG(first), program->name, WH_STR_ARG(first),
+                            WH_STR_ARG(rest));
     put_shell(out, verb->summary, "\\");
     (void)wh_buf_puts(out, "'\n");
     for (const wh_opt *opt = options_of(verb); opt->name != NULL; opt++) {

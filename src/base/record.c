@@ -138,7 +138,8 @@ int wh_record_get_str(const void *data, size_t n, const char *key, char **ret, w
     return 0;
 }
 
-int wh_record_get_i64(const void *data, size_t n, const char *key, int64_t min, int64_t max, int64_t *ret, wh_err *err)
+int wh_record_get_i64(const void *data, size_t n, const char *key, int64_t min, int64_t max, int64_t *ret,
+                      wh_err *err)
 {
     wh_field field;
     int rc = find_field(data, n, key, &field, err);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Children by clone(CLONE_VM | CLONE_VFORK | CLONE_PIDFD) on a stack of their own: no page table is copied, and until its
- * exec the child shares our memory, by which it says why that failed. So what runs in the child touches nothing but its
- * arguments, and makes system calls only. */
+/* Children by clone(CLONE_VM | CLONE_VFORK | CLONE_PIDFD) on a stack of their own: no page table is copied,
+ * and until its exec the child shares our memory, by which it says why that failed. So what runs in the child
+ * touches nothing but its arguments, and makes system calls only. */
 #include "loop/loop.h"
 
 #include "base/file.h"
@@ -160,7 +160,8 @@ static void reap(pid_t pid)
 /* Blocks every signal around the clone: a handler in the child would run in our memory. */
 static int give_birth(birth *b, pid_t *ret_pid, int *ret_pidfd)
 {
-    void *stack = mmap(NULL, STACK_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
+    void *stack =
+        mmap(NULL, STACK_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
     if (stack == MAP_FAILED)
         return -errno;
     sigset_t all, before;
@@ -209,8 +210,8 @@ static void on_exit_of_child(wh_io *io, uint32_t ready)
     child->fn(child, info.si_code, info.si_status);
 }
 
-int wh_child_start(wh_loop *loop, wh_child *child, const wh_spawn *spawn, void (*fn)(wh_child *, int code, int status),
-                   void *user, wh_err *err)
+int wh_child_start(wh_loop *loop, wh_child *child, const wh_spawn *spawn,
+                   void (*fn)(wh_child *, int code, int status), void *user, wh_err *err)
 {
     char path[PATH_MAX];
     wh_assert(child->io.loop == NULL);

@@ -17,7 +17,8 @@ void loop_calls_push(loop_calls *calls, void (*fn)(void *user), void *user)
     calls->p[calls->n++] = (loop_call){fn, user};
 }
 
-static int io_add(wh_loop *loop, wh_io *io, int fd, uint32_t events, void (*fn)(wh_io *, uint32_t), void *user)
+static int io_add(wh_loop *loop, wh_io *io, int fd, uint32_t events, void (*fn)(wh_io *, uint32_t),
+                  void *user)
 {
     wh_assert(loop->magic == WH_LOOP_MAGIC);
     wh_assert(io->loop == NULL);
@@ -233,8 +234,8 @@ static void on_signal(wh_io *io, uint32_t ready)
         sig->fn(&info, sig->user);
 }
 
-int wh_loop_signal(wh_loop *loop, int signo, void (*fn)(const struct signalfd_siginfo *info, void *user), void *user,
-                   wh_err *err)
+int wh_loop_signal(wh_loop *loop, int signo, void (*fn)(const struct signalfd_siginfo *info, void *user),
+                   void *user, wh_err *err)
 {
     for (loop_signal *sig = loop->signals; sig != NULL; sig = sig->next) {
         if (sig->signo == signo) {

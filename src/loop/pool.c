@@ -121,7 +121,8 @@ void wh_pool_free(wh_pool *pool)
     free(pool);
 }
 
-int wh_pool_submit(wh_pool *pool, void (*run)(void *user), void (*done)(void *user, bool cancelled), void *user)
+int wh_pool_submit(wh_pool *pool, void (*run)(void *user), void (*done)(void *user, bool cancelled),
+                   void *user)
 {
     (void)pthread_mutex_lock(&pool->lock);
     bool full = pool->n_queued >= pool->queue_max;

@@ -21,7 +21,7 @@ extern const wh_test *const __stop_wh_tests[];
 static struct shared {
     char reason[256];
     bool alloc_failed; /* the chosen allocation was reached */
-} *shared;
+} * shared;
 
 static bool forked;
 static uint64_t alloc_countdown; /* 0: none fails */
@@ -112,11 +112,13 @@ void wh_test_check_str(const char *file, int line, const char *what, const char 
     wh_test_fail(file, line, "%s\n#   is       \"%s\"\n#   expected \"%s\"", what, shown(a), shown(b));
 }
 
-void wh_test_check_contains(const char *file, int line, const char *what, const char *haystack, const char *needle)
+void wh_test_check_contains(const char *file, int line, const char *what, const char *haystack,
+                            const char *needle)
 {
     if (haystack != NULL && strstr(haystack, needle) != NULL)
         return;
-    wh_test_fail(file, line, "%s\n#   is           \"%s\"\n#   must contain \"%s\"", what, shown(haystack), needle);
+    wh_test_fail(file, line, "%s\n#   is           \"%s\"\n#   must contain \"%s\"", what, shown(haystack),
+                 needle);
 }
 
 void wh_test_check_mem(const char *file, int line, const char *what, const void *a, const void *b, size_t n)
@@ -171,7 +173,8 @@ static bool wait_for(pid_t pid, int timeout_sec, siginfo_t *ret)
     }
 }
 
-/* Runs the test in a process group of its own. Answers its exit code, or 128 + signal, or -1 for a timeout. */
+/* Runs the test in a process group of its own. Answers its exit code, or 128 + signal, or -1 for a timeout.
+ */
 static int run_forked(const wh_test *test, uint64_t fail_nth, bool quiet)
 {
     memset(shared, 0, sizeof(*shared));
@@ -204,15 +207,16 @@ static int run_forked(const wh_test *test, uint64_t fail_nth, bool quiet)
     return info.si_code == CLD_EXITED ? info.si_status : 128 + info.si_status;
 }
 
-/* A failing allocation may be reported by any failing check or by wh_panic, which is what wh_x... calls promise; what may
- * not happen is another signal (a NULL that nobody looked at), or an endless wait. */
+/* A failing allocation may be reported by any failing check or by wh_panic, which is what wh_x... calls
+ * promise; what may not happen is another signal (a NULL that nobody looked at), or an endless wait. */
 static bool survives_failing_allocs(const wh_test *test)
 {
     for (uint64_t nth = 1; nth <= ALLOC_ROUNDS_MAX; nth++) {
         int code = run_forked(test, nth, true);
         bool crashed = code == -1 || (code > 128 && code != 128 + SIGABRT);
         if (crashed) {
-            (void)fprintf(stderr, "# %s: allocation %" PRIu64 " failing: ended with %d\n", test->name, nth, code);
+            (void)fprintf(stderr, "# %s: allocation %" PRIu64 " failing: ended with %d\n", test->name, nth,
+                          code);
             return false;
         }
         if (!shared->alloc_failed)

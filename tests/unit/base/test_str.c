@@ -94,10 +94,11 @@ TEST(string_vectors)
 
 TEST(utf8_is_strict)
 {
-    static const char *const good[] = {"", "a", "\xc2\x80", "\xe0\xa0\x80", "\xed\x9f\xbf", "\xf0\x90\x80\x80",
-                                       "\xf4\x8f\xbf\xbf"};
-    static const char *const bad[] = {"\x80",         "\xc1\xbf",         "\xe0\x9f\xbf",     "\xed\xa0\x80",
-                                      "\xf4\x90\x80\x80", "\xf5\x80\x80\x80", "\xe2\x82", "a\xff"};
+    static const char *const good[] = {
+        "", "a", "\xc2\x80", "\xe0\xa0\x80", "\xed\x9f\xbf", "\xf0\x90\x80\x80", "\xf4\x8f\xbf\xbf"};
+    static const char *const bad[] = {
+        "\x80",     "\xc1\xbf", "\xe0\x9f\xbf", "\xed\xa0\x80", "\xf4\x90\x80\x80", "\xf5\x80\x80\x80",
+        "\xe2\x82", "a\xff"};
     for (size_t i = 0; i < WH_ARRAY_LEN(good); i++)
         CHECK(wh_utf8_valid(good[i], strlen(good[i])));
     for (size_t i = 0; i < WH_ARRAY_LEN(bad); i++)
@@ -118,8 +119,12 @@ TEST(hex_both_ways)
 
 TEST(base64_of_rfc_4648)
 {
-    static const char *const pairs[][2] = {{"", ""},         {"f", "Zg=="},         {"fo", "Zm8="},
-                                           {"foo", "Zm9v"},  {"foob", "Zm9vYg=="},  {"fooba", "Zm9vYmE="},
+    static const char *const pairs[][2] = {{"", ""},
+                                           {"f", "Zg=="},
+                                           {"fo", "Zm8="},
+                                           {"foo", "Zm9v"},
+                                           {"foob", "Zm9vYg=="},
+                                           {"fooba", "Zm9vYmE="},
                                            {"foobar", "Zm9vYmFy"}};
     for (size_t i = 0; i < WH_ARRAY_LEN(pairs); i++) {
         auto_free char *text = wh_base64(pairs[i][0], strlen(pairs[i][0]));
@@ -130,7 +135,8 @@ TEST(base64_of_rfc_4648)
         CHECK_INT(n, ==, strlen(pairs[i][0]));
         CHECK_MEM(data, pairs[i][0], n);
     }
-    static const char *const bad[] = {"Zg", "Zg=", "Z===", "====", "Zh==", "Zm9=", "Zm 8", "Zg==Zg==", "Zm9v\n"};
+    static const char *const bad[] = {
+        "Zg", "Zg=", "Z===", "====", "Zh==", "Zm9=", "Zm 8", "Zg==Zg==", "Zm9v\n"};
     for (size_t i = 0; i < WH_ARRAY_LEN(bad); i++) {
         uint8_t *data = NULL;
         size_t n;

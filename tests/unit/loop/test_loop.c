@@ -61,7 +61,8 @@ TEST(a_heap_of_many_timers_keeps_its_order)
     wh_rng rng = {42};
     wh_timer *timers = wh_xcalloc(2000, sizeof(*timers));
     for (size_t i = 0; i < 2000; i++)
-        wh_timer_start(loop, &timers[i], (wh_time)wh_rng_below(&rng, 1000) * WH_SEC + WH_HOUR, on_timer, NULL);
+        wh_timer_start(loop, &timers[i], (wh_time)wh_rng_below(&rng, 1000) * WH_SEC + WH_HOUR, on_timer,
+                       NULL);
     for (size_t i = 0; i < 5000; i++) {
         wh_timer *t = &timers[wh_rng_below(&rng, 2000)];
         if (wh_rng_below(&rng, 2) == 0)
