@@ -5,6 +5,9 @@
 #define WH_MANIFEST_BYTES_MAX (4UL << 20)       /* an OCI manifest or index */
 #define WH_MANIFEST_LAYERS_MAX 512              /* layers of an image */
 #define WH_INDEX_ENTRIES_MAX 256                /* entries of an index */
+#define WH_REGISTRY_TEXT_BYTES_MAX (64UL << 10) /* a token response or an error body of a registry */
+#define WH_CHALLENGE_BYTES_MAX 8192             /* one WWW-Authenticate field */
+#define WH_DOCKER_CONFIG_BYTES_MAX (1UL << 20)  /* credentials: a docker config */
 #define WH_WASM_BYTES_MAX (256UL << 20)         /* one Wasm binary */
 #define WH_UNPACKED_BYTES_MAX (1UL << 30)       /* all files of an image */
 #define WH_UNPACKED_FILES_MAX 100000            /* entries of an image's archives */
@@ -19,6 +22,9 @@
 #define WH_ENV_BYTES_MAX (1UL << 20)            /* environment and arguments of a container */
 #define WH_TERMINATION_MESSAGE_MAX 4096         /* bytes of a termination message */
 #define WH_KEEPER_MESSAGE_MAX (128UL << 10)     /* one message to or from the keeper */
+#define WH_KEEPER_BACKLOG_BYTES_MAX (16UL << 20) /* answers and events that wait for a slow client of the keeper */
+#define WH_KEEPER_CONTAINERS_MAX 32768          /* containers of one keeper, ended ones included */
+#define WH_KEEPER_CLIENTS_MAX 64                /* connections to one keeper */
 #define WH_KEEPER_FDS_MAX 100                   /* descriptors of one message; the kernel stops at 253 */
 #define WH_GUEST_FDS_MAX 1024                   /* open descriptors of a guest */
 #define WH_HTTP_HEAD_BYTES_MAX (64UL << 10)     /* request line and header fields */
@@ -32,6 +38,7 @@
 #define WH_HTTP_CONNECTIONS_MAX 1024            /* connections of one of our servers */
 #define WH_HTTP_REQUESTS_MAX 10000              /* requests of one connection */
 #define WH_HTTP_STREAM_BYTES_MAX (1UL << 20)    /* bytes of a streamed answer that wait for a slow client */
+#define WH_HTTP_REPLY_BYTES_MAX (64UL << 20)    /* one whole answer of our own APIs */
 #define WH_KUBE_BODY_BYTES_MAX (64UL << 20)     /* one answer of the API server */
 #define WH_KUBE_EVENT_BYTES_MAX (8UL << 20)     /* one line of a watch */
 #define WH_KUBE_OBJECTS_MAX 200000              /* objects of one watch */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Images: from a reference to a verified Wasm module on disk, compiled. Everything here blocks and is safe to call from
- * several threads and several processes on one store; the agent calls it from its job pool. */
+/* Images: from a reference to a verified Wasm module on disk, compiled. Everything here blocks and is safe to
+ * call from several threads and several processes on one store; the agent calls it from its job pool. */
 #pragma once
 
 #include "base/clock.h"
@@ -15,7 +15,8 @@ typedef struct wh_ref {
 } wh_ref;
 int wh_ref_parse(const char *text, wh_ref *ret, wh_err *err); /* -EINVAL */
 void wh_ref_done(wh_ref *ref);
-char *wh_ref_text(const wh_ref *ref); /* canonical; the caller's to free */
+char *wh_ref_text(const wh_ref *ref);           /* canonical; the caller's to free */
+const char *wh_ref_api_host(const wh_ref *ref); /* borrowed; "registry-1.docker.io" for docker.io */
 
 /* ---- the store ---- */
 typedef struct wh_store wh_store;
@@ -36,9 +37,10 @@ typedef struct wh_pull_options {
     wh_pull_policy policy;
     const wh_credential *credentials; /* of the pod, tried before the node's own file */
     size_t n_credentials;
-    const char *auth_file;     /* the node's docker config, or NULL: ~/.docker/config.json */
-    const char *registries;    /* /etc/wherry/registries.yaml: mirrors, CA files, plain-HTTP hosts; NULL: that path */
-    bool plain_http;           /* allow http for this host; loopback is always allowed */
+    const char *auth_file; /* the node's docker config, or NULL: ~/.docker/config.json */
+    const char
+        *registries; /* /etc/wherry/registries.yaml: mirrors, CA files, plain-HTTP hosts; NULL: that path */
+    bool plain_http; /* allow http for this host; loopback is always allowed */
     /* May be called from the pulling thread at any time; done and total bytes of all blobs. true cancels. */
     bool (*progress)(void *user, uint64_t done, uint64_t total, const char *what);
     void *user;
@@ -46,9 +48,9 @@ typedef struct wh_pull_options {
 
 typedef enum { WH_IMAGE_MODULE, WH_IMAGE_ROOTFS } wh_image_form;
 typedef struct wh_image {
-    char *reference;     /* as asked for */
-    char *digest;        /* of the chosen platform's manifest */
-    char *image_id;      /* "<repository>@<digest>"; for a local file "file@sha256:..." */
+    char *reference; /* as asked for */
+    char *digest;    /* of the chosen platform's manifest */
+    char *image_id;  /* "<repository>@<digest>"; for a local file "file@sha256:..." */
     wh_image_form form;
     char *module_digest; /* of the Wasm binary; form MODULE */
     char *title;         /* argv[0] of form MODULE */
@@ -61,34 +63,37 @@ void wh_image_free(wh_image *image);
 WH_DEFINE_CLEANUP(wh_cleanup_image, wh_image *, wh_image_free);
 #define auto_image __attribute__((cleanup(wh_cleanup_image)))
 
-/* What went wrong, in the kubelet's words; static strings: "InvalidImageName", "ErrImagePull", "ErrImageNeverPull",
- * "RegistryUnavailable", "CreateContainerError". */
+/* What went wrong, in the kubelet's words; static strings: "InvalidImageName", "ErrImagePull",
+ * "ErrImageNeverPull", "RegistryUnavailable", "CreateContainerError". */
 typedef struct wh_image_error {
     wh_err err;
     const char *reason;
 } wh_image_error;
 
-/* From a registry, or from the store where policy allows. References that name a local source are accepted too:
- * "oci:DIR[:TAG]", "oci-archive:FILE.tar[:TAG]", and paths that begin with "./", "/" or end in .wasm or .wat. */
+/* From a registry, or from the store where policy allows. References that name a local source are accepted
+ * too: "oci:DIR[:TAG]", "oci-archive:FILE.tar[:TAG]", and paths that begin with "./", "/" or end in .wasm or
+ * .wat. */
 int wh_image_pull(wh_store *store, const char *reference, const wh_pull_options *options, wh_image **ret,
                   wh_image_error *error);
-int wh_image_find(wh_store *store, const char *reference, wh_image **ret, wh_err *err); /* -ENOENT; no network */
-int wh_image_push(wh_store *store, const char *wasm_path, const char *reference, const wh_pull_options *options,
-                  char **ret_digest, wh_err *err);
+int wh_image_find(wh_store *store, const char *reference, wh_image **ret,
+                  wh_err *err); /* -ENOENT; no network */
+int wh_image_push(wh_store *store, const char *wasm_path, const char *reference,
+                  const wh_pull_options *options, char **ret_digest, wh_err *err);
 
 /* ---- code ---- */
 typedef struct wh_code {
-    int fd;             /* compiled module: authenticated, read-only, held open: never changes. The caller's to close */
-    unsigned profile;   /* what it was compiled as; +gc when the module needs it */
+    int fd; /* compiled module: authenticated, read-only, held open: never changes. The caller's to close */
+    unsigned profile; /* what it was compiled as; +gc when the module needs it */
     char *module_digest;
-    bool is_command;    /* exports _start */
-    bool is_reactor;    /* exports _initialize */
-    char *cached;       /* "hit" or "compiled in 340 ms" */
+    bool is_command; /* exports _start */
+    bool is_reactor; /* exports _initialize */
+    char *cached;    /* "hit" or "compiled in 340 ms" */
 } wh_code;
 void wh_code_done(wh_code *code);
-/* The compiled module of an image. `program` is argv[0] (looked up in a rootfs: absolute, working_dir, PATH of the image);
- * ignored by form MODULE. Compiles in a wherry-prepare process unless the store has it; one compile per key, whoever
- * asks. reason: "CreateContainerError" with the cause: not Wasm, truncated, a component, which proposal, which imports. */
+/* The compiled module of an image. `program` is argv[0] (looked up in a rootfs: absolute, working_dir, PATH
+ * of the image); ignored by form MODULE. Compiles in a wherry-prepare process unless the store has it; one
+ * compile per key, whoever asks. reason: "CreateContainerError" with the cause: not Wasm, truncated, a
+ * component, which proposal, which imports. */
 int wh_image_code(wh_store *store, const wh_image *image, const char *program, unsigned profile, wh_code *ret,
                   wh_image_error *error);
 
@@ -102,7 +107,8 @@ typedef struct wh_image_row {
 int wh_store_list(wh_store *store, wh_image_row **ret, size_t *ret_n, wh_err *err);
 void wh_image_rows_free(wh_image_row *rows, size_t n);
 int wh_store_remove(wh_store *store, const char *reference, wh_err *err); /* -EBUSY while leased */
-/* A lease keeps an image, its blobs and its code: the holder is a pod uid. Survives restarts until released. */
+/* A lease keeps an image, its blobs and its code: the holder is a pod uid. Survives restarts until released.
+ */
 int wh_store_lease(wh_store *store, const char *holder, const wh_image *image, wh_err *err);
 int wh_store_release(wh_store *store, const char *holder, wh_err *err);
 int wh_store_leases(wh_store *store, wh_strv *ret_holders, wh_err *err);

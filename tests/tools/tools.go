@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build tools
+
+// Package tools pins the programs that tests run as peers.
+package tools
+
+import (
+	_ "github.com/google/go-containerregistry/cmd/crane"
+	_ "github.com/google/go-containerregistry/cmd/registry"
+	_ "oras.land/oras/cmd/oras"
+)
