@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* An HTTP client for control traffic (API server, webhooks, probes): libcurl's multi interface on our loop. Connections
- * are kept and shared; HTTP/2 where the server offers it over TLS. Redirects are not followed. Proxy variables of the
+ * are kept and shared; HTTP/2 where the server offers it over TLS. Redirects are not followed unless asked for. Proxy variables of the
  * environment are ignored. */
 #pragma once
 
@@ -11,10 +11,8 @@ typedef struct wh_fetcher wh_fetcher;
 typedef struct wh_fetch wh_fetch;
 
 int wh_fetcher_new(wh_loop *loop, wh_fetcher **ret, wh_err *err);
-/* Cancels what is under way: no callback runs any more. */
+/* Cancels what is under way: no callback runs any more. Not inside one of its callbacks. */
 void wh_fetcher_free(wh_fetcher *fetcher);
-/* Forgets kept connections, for example after a change of credentials or network. */
-void wh_fetcher_flush(wh_fetcher *fetcher);
 
 typedef struct wh_fetch_tls { /* PEM text; all may be NULL */
     const char *ca_pem; /* NULL: the system's */
@@ -38,7 +36,7 @@ typedef struct wh_fetch_request {
     size_t body_bytes_max;   /* of the answer; 0: 16 MiB. Ignored with on_data. */
     bool fresh;              /* neither take a kept connection nor keep this one (probes) */
     bool http1;              /* do not offer HTTP/2 */
-    bool follow;             /* follow up to 10 redirects within the same host (probes) */
+    bool follow;             /* follow up to 10 redirects within the same host (probes); not with on_data */
 } wh_fetch_request;
 
 typedef struct wh_fetch_result {

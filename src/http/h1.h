@@ -51,7 +51,7 @@ typedef struct wh_h1 {
     wh_buf head, tail; /* one head; one chunk-size line or trailer section */
     uint64_t left, body_seen;
     unsigned state;
-    size_t empty_lines;
+    size_t empty_lines, fields_cap, trailers_cap;
 } wh_h1;
 
 void wh_h1_init(wh_h1 *h, const wh_h1_limits *limits); /* NULL: the defaults */

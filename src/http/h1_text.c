@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The alphabets of RFC 9110, the names of status codes, percent-encoding, and the writer of response heads. */
+#include "http/h1_private.h"
+
+#include <strings.h>
+
+bool wh_h1_is_token_char(unsigned char c)
+{
+    if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9'))
+        return true;
+    return c != 0 && strchr("!#$%&'*+-.^_`|~", c) != NULL;
+}
+
+bool wh_h1_is_value_char(unsigned char c)
+{
+    return c == '\t' || (c >= 0x20 && c != 0x7f);
+}
+
+bool wh_h1_is_token(wh_str s)
+{
+    for (size_t i = 0; i < s.n; i++)
+        if (!wh_h1_is_token_char((unsigned char)s.p[i]))
+            return false;
+    return s.n > 0;
+}
+
+static bool is_blank(char c)
+{
+    return c == ' ' || c == '\t';
+}
+
+bool wh_h1_is_value(wh_str s)
+{
+    if (s.n > 0 && (is_blank(s.p[0]) || is_blank(s.p[s.n - 1])))
+        return false;
+    for (size_t i = 0; i < s.n; i++)
+        if (!wh_h1_is_value_char((unsigned char)s.p[i]))
+            return false;
+    return true;
+}
+
+const char *wh_h1_reason(int status)
+{
+    static const struct {
+        int status;
+        const char *reason;
+    } table[] = {
+        {100, "Continue"},
+        {101, "Switching Protocols"},
+        {200, "OK"},
+        {201, "Created"},
+        {202, "Accepted"},
+        {204, "No Content"},
+        {206, "Partial Content"},
+        {301, "Moved Permanently"},
+        {302, "Found"},
+        {304, "Not Modified"},
+        {307, "Temporary Redirect"},
+        {308, "Permanent Redirect"},
+        {400, "Bad Request"},
+        {401, "Unauthorized"},
+        {403, "Forbidden"},
+        {404, "Not Found"},
+        {405, "Method Not Allowed"},
+        {406, "Not Acceptable"},
+        {408, "Request Timeout"},
+        {409, "Conflict"},
+        {410, "Gone"},
+        {413, "Content Too Large"},
+        {414, "URI Too Long"},
+        {415, "Unsupported Media Type"},
+        {417, "Expectation Failed"},
+        {422, "Unprocessable Content"},
+        {426, "Upgrade Required"},
+        {429, "Too Many Requests"},
+        {431, "Request Header Fields Too Large"},
+        {500, "Internal Server Error"},
+        {501, "Not Implemented"},
+        {502, "Bad Gateway"},
+        {503, "Service Unavailable"},
+        {504, "Gateway Timeout"},
+        {505, "HTTP Version Not Supported"},
+    };
+    for (size_t i = 0; i < WH_ARRAY_LEN(table); i++)
+        if (table[i].status == status)
+            return table[i].reason;
+    return "Unknown";
+}
+
+static int hex_digit(char c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    if (c >= 'a' && c <= 'f')
+        return c - 'a' + 10;
+    if (c >= 'A' && c <= 'F')
+        return c - 'A' + 10;
+    return -1;
+}
+
+int wh_percent_decode(wh_str s, bool form, char **ret)
+{
+    auto_free char *out = malloc(s.n + 1);
+    if (out == NULL)
+        return -ENOMEM;
+    size_t len = 0;
+    for (size_t i = 0; i < s.n; i++) {
+        char c = s.p[i];
+        if (c == '%') {
+            if (s.n - i < 3)
+                return -EBADMSG;
+            int high = hex_digit(s.p[i + 1]);
+            int low = hex_digit(s.p[i + 2]);
+            if (high < 0 || low < 0)
+                return -EBADMSG;
+            c = (char)(high * 16 + low);
+            i += 2;
+        } else if (c == '+' && form) {
+            c = ' ';
+        }
+        if (c == '\0')
+            return -EBADMSG;
+        out[len++] = c;
+    }
+    out[len] = '\0';
+    *ret = WH_TAKE(out);
+    return 0;
+}
+
+int wh_h1_write_status(wh_buf *out, int status)
+{
+    if (status < 100 || status > 999)
+        return -EINVAL;
+    return wh_buf_printf(out, "HTTP/1.1 %d %s\r\n", status, wh_h1_reason(status));
+}
+
+int wh_h1_write_field(wh_buf *out, const char *name, const char *value)
+{
+    if (!wh_h1_is_token(wh_str_of(name)) || !wh_h1_is_value(wh_str_of(value)))
+        return -EINVAL;
+    return wh_buf_printf(out, "%s: %s\r\n", name, value);
+}
+
+wh_str wh_h1_get(const wh_h1 *h, const char *name)
+{
+    size_t n = strlen(name);
+    for (size_t i = 0; i < h->n_fields; i++)
+        if (h->fields[i].name.n == n && memcmp(h->fields[i].name.p, name, n) == 0)
+            return h->fields[i].value;
+    return (wh_str){NULL, 0};
+}
+
+bool wh_h1_has_token(const wh_h1 *h, const char *name, const char *token)
+{
+    size_t name_len = strlen(name);
+    size_t token_len = strlen(token);
+    for (size_t i = 0; i < h->n_fields; i++) {
+        if (h->fields[i].name.n != name_len || memcmp(h->fields[i].name.p, name, name_len) != 0)
+            continue;
+        wh_str rest = h->fields[i].value;
+        wh_str piece;
+        while (wh_str_split(&rest, ',', &piece)) {
+            piece = wh_str_trim(piece);
+            if (piece.n == token_len && strncasecmp(piece.p, token, token_len) == 0)
+                return true;
+        }
+    }
+    return false;
+}
