@@ -109,7 +109,8 @@ void wh_test_check_str(const char *file, int line, const char *what, const char 
 {
     if (a == b || (a != NULL && b != NULL && strcmp(a, b) == 0))
         return;
-    wh_test_fail(file, line, "%s\n#   is       \"%s\"\n#   expected \"%s\"", what, shown(a), shown(b));
+    wh_test_fail(file, line, "%s\n#   is       \"%.2000s\"\n#   expected \"%.2000s\"", what, shown(a),
+                 shown(b));
 }
 
 void wh_test_check_contains(const char *file, int line, const char *what, const char *haystack,
@@ -117,8 +118,8 @@ void wh_test_check_contains(const char *file, int line, const char *what, const 
 {
     if (haystack != NULL && strstr(haystack, needle) != NULL)
         return;
-    wh_test_fail(file, line, "%s\n#   is           \"%s\"\n#   must contain \"%s\"", what, shown(haystack),
-                 needle);
+    wh_test_fail(file, line, "%s\n#   is           \"%.2000s\"\n#   must contain \"%s\"", what,
+                 shown(haystack), needle);
 }
 
 void wh_test_check_mem(const char *file, int line, const char *what, const void *a, const void *b, size_t n)
