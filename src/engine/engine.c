@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What is known of an engine without having one: the names of profiles and traps, and the tag of compiled code. */
+/* What is known of an engine without having one: the names of profiles and traps, and the tag of compiled
+ * code. */
 #include "engine/engine.h"
 #include "base/str.h"
 
-/* The settings of wasmtime/config.c are part of what compiled code depends on: a change there moves the last number. */
+/* The settings of wasmtime/config.c are part of what compiled code depends on: a change there moves the last
+ * number. */
 #define TAG(profile) "48.0.8+" profile "+1"
 
 static const struct {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The C face of the shim (src/lib.rs): what Wasmtime's C API lacks. A call that can fail returns 0 or -1 and leaves a
- * sentence in `message`; none of them panics or aborts on a bad input. */
+/* The C face of the shim (src/lib.rs): what Wasmtime's C API lacks. A call that can fail returns 0 or -1 and
+ * leaves a sentence in `message`; none of them panics or aborts on a bad input. */
 #pragma once
 
 #include <stdbool.h>
@@ -21,8 +21,9 @@ typedef struct wh_shim_limits {
     uint64_t refused; /* growths that were refused for want of room */
 } wh_shim_limits;
 
-/* Consumes `config`, also on failure. `version` (UTF-8, at most 255 bytes) tags the files that the engine writes and is the
- * only tag that it loads. `lines`: file names and line numbers in backtraces, from the guest's DWARF sections. */
+/* Consumes `config`, also on failure. `version` (UTF-8, at most 255 bytes) tags the files that the engine
+ * writes and is the only tag that it loads. `lines`: file names and line numbers in backtraces, from the
+ * guest's DWARF sections. */
 int wh_shim_engine_new(wasm_config_t *config, const char *version, size_t version_bytes, bool lines,
                        wasm_engine_t **ret, const wh_shim_message *message);
 

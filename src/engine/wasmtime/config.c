@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Engines. One function makes a profile's settings, for whoever compiles and whoever loads: Wasmtime compares them one by
- * one. A change to what is recorded in compiled files moves the number in engine.c. */
+/* Engines. One function makes a profile's settings, for whoever compiles and whoever loads: Wasmtime compares
+ * them one by one. A change to what is recorded in compiled files moves the number in engine.c. */
 #include "engine/wasmtime/internal.h"
 
 #include "base/str.h"
@@ -13,7 +13,8 @@
 #define STACK_BYTES_HOST (256UL << 10) /* left for host functions below a guest that used all of its own */
 
 #define MEMORY_RESERVATION (4ULL << 30)
-/* A wrong bounds check in generated code can reach 32 bits plus a 32-bit offset; on both sides of each memory. */
+/* A wrong bounds check in generated code can reach 32 bits plus a 32-bit offset; on both sides of each
+ * memory. */
 #define MEMORY_GUARD (2ULL << 30)
 
 /* Slots keep what a small guest touches; more would be cleared by hand at each reuse. */
@@ -31,7 +32,8 @@ static int check(const wh_engine_config *config, wh_err *err)
         return wh_fail(err, -EINVAL, "a guest stack of %llu bytes was asked for; at most %lu are possible.",
                        (unsigned long long)config->stack_bytes_max, STACK_BYTES_MAX);
     struct rlimit stack;
-    uint64_t wanted = (config->stack_bytes_max > 0 ? config->stack_bytes_max : STACK_BYTES_DEFAULT) + STACK_BYTES_HOST;
+    uint64_t wanted =
+        (config->stack_bytes_max > 0 ? config->stack_bytes_max : STACK_BYTES_DEFAULT) + STACK_BYTES_HOST;
     if (getrlimit(RLIMIT_STACK, &stack) == 0 && stack.rlim_cur != RLIM_INFINITY && stack.rlim_cur < wanted)
         return wh_fail(err, -EINVAL,
                        "a guest stack of %llu bytes needs a process stack of %llu; RLIMIT_STACK is %llu.",
@@ -41,7 +43,8 @@ static int check(const wh_engine_config *config, wh_err *err)
         return wh_fail(err, -EINVAL, "a pool of %u instances was asked for; at most %d are possible.",
                        config->pool_slots, POOL_SLOTS_MAX);
     if (config->pool_memory_max > MEMORY_RESERVATION)
-        return wh_fail(err, -EINVAL, "pool memories of %llu bytes were asked for; at most 4 GiB are possible.",
+        return wh_fail(err, -EINVAL,
+                       "pool memories of %llu bytes were asked for; at most 4 GiB are possible.",
                        (unsigned long long)config->pool_memory_max);
     return 0;
 }
@@ -86,7 +89,8 @@ static void set_pool(wasm_config_t *c, const wh_engine_config *config)
     wasmtime_pooling_allocation_config_total_core_instances_set(pool, slots);
     wasmtime_pooling_allocation_config_total_memories_set(pool, slots);
     wasmtime_pooling_allocation_config_total_tables_set(pool, slots * POOL_TABLES_PER_MODULE);
-    wasmtime_pooling_allocation_config_total_gc_heaps_set(pool, (config->profile & WH_PROFILE_GC) != 0 ? slots : 0);
+    wasmtime_pooling_allocation_config_total_gc_heaps_set(pool,
+                                                          (config->profile & WH_PROFILE_GC) != 0 ? slots : 0);
     wasmtime_pooling_allocation_config_total_component_instances_set(pool, 0);
     wasmtime_pooling_allocation_config_max_tables_per_module_set(pool, POOL_TABLES_PER_MODULE);
     wasmtime_pooling_allocation_config_table_elements_set(pool, POOL_TABLE_ELEMS);
@@ -105,7 +109,8 @@ static wasm_config_t *make_config(const wh_engine_config *config)
     set_features(c, (config->profile & WH_PROFILE_GC) != 0);
     wasmtime_config_consume_fuel_set(c, false);
     wasmtime_config_epoch_interruption_set(c, (config->profile & WH_PROFILE_SHARED) != 0);
-    wasmtime_config_max_wasm_stack_set(c, config->stack_bytes_max > 0 ? config->stack_bytes_max : STACK_BYTES_DEFAULT);
+    wasmtime_config_max_wasm_stack_set(c, config->stack_bytes_max > 0 ? config->stack_bytes_max
+                                                                      : STACK_BYTES_DEFAULT);
     wasmtime_config_signals_based_traps_set(c, true);
     wasmtime_config_memory_init_cow_set(c, true);
     wasmtime_config_memory_may_move_set(c, true);
@@ -114,7 +119,8 @@ static wasm_config_t *make_config(const wh_engine_config *config)
     if (config->memory_bytes_max > 0 && config->memory_bytes_max < MEMORY_RESERVATION)
         wasmtime_config_memory_reservation_for_growth_set(c, config->memory_bytes_max);
     wasmtime_config_debug_info_set(c, false);
-    wasmtime_config_native_unwind_info_set(c, false); /* nothing unwinds through a guest; saves registering each file */
+    wasmtime_config_native_unwind_info_set(
+        c, false); /* nothing unwinds through a guest; saves registering each file */
     if (config->pool_slots > 0)
         set_pool(c, config);
     return c;
@@ -127,7 +133,8 @@ int wh_wasmtime_engine_new(const wh_engine_config *config, wh_engine **ret, wh_e
         return rc;
     const char *tag = wh_engine_tag(config->profile);
     wh_assert(wh_starts_with(tag, WASMTIME_VERSION "+"));
-    /* Line numbers come from sections that the guest's author wrote: read where one guest has the process to itself. */
+    /* Line numbers come from sections that the guest's author wrote: read where one guest has the process to
+     * itself. */
     bool lines = (config->profile & WH_PROFILE_SHARED) == 0;
     char text[160] = "";
     const wh_shim_message message = {text, sizeof(text)};

@@ -30,8 +30,8 @@ static void set_deadline(wh_instance *instance, uint32_t ticks)
 }
 
 /* A start that failed: either the guest ended in it, or there was no room for the guest. */
-static int start_failed(wh_instance *instance, wasm_trap_t *trap, wasmtime_error_t *error, wh_outcome *outcome,
-                        wh_err *err)
+static int start_failed(wh_instance *instance, wasm_trap_t *trap, wasmtime_error_t *error,
+                        wh_outcome *outcome, wh_err *err)
 {
     bool ran = trap != NULL || instance->ending != WH_HOST_OK;
     wh_wasmtime_outcome(instance, trap, error, outcome);
@@ -39,7 +39,8 @@ static int start_failed(wh_instance *instance, wasm_trap_t *trap, wasmtime_error
         return wh_fail(err, -EFAULT, "the guest's start function did not return: %.160s", outcome->msg);
     if (outcome->memory_refused || outcome->trap == WH_TRAP_OUT_OF_MEMORY) {
         outcome->trap = WH_TRAP_OUT_OF_MEMORY;
-        return wh_fail(err, -ENOMEM, "no room for the guest within %llu bytes of memory and %llu table elements: %.120s",
+        return wh_fail(err, -ENOMEM,
+                       "no room for the guest within %llu bytes of memory and %llu table elements: %.120s",
                        (unsigned long long)instance->limits.memory_bytes_max,
                        (unsigned long long)instance->limits.table_elems_max, outcome->msg);
     }
@@ -51,11 +52,12 @@ int wh_wasmtime_instance_new(wh_template *tmpl, const wh_guest_limits *limits, v
 {
     wh_assert(tmpl->magic == WH_TEMPLATE_MAGIC);
     wh_instance *instance = wh_xnew(wh_instance);
-    *instance = (wh_instance){.magic = WH_INSTANCE_MAGIC,
-                              .epochs = tmpl->engine->epochs,
-                              .owns_store = true,
-                              .user = user,
-                              .limits = {.memory_bytes_max = MEMORY_BYTES_MAX, .table_elems_max = TABLE_ELEMS_MAX}};
+    *instance =
+        (wh_instance){.magic = WH_INSTANCE_MAGIC,
+                      .epochs = tmpl->engine->epochs,
+                      .owns_store = true,
+                      .user = user,
+                      .limits = {.memory_bytes_max = MEMORY_BYTES_MAX, .table_elems_max = TABLE_ELEMS_MAX}};
     uint32_t start_ticks = 0;
     if (limits != NULL) {
         if (limits->memory_bytes_max > 0)
@@ -114,25 +116,27 @@ int wh_wasmtime_func(wh_instance *instance, const char *name, const char *sig, w
         wh_wasmtime_sig(type, found);
         wasm_functype_delete(type);
         if (strcmp(found, sig) != 0)
-            return wh_fail(err, -EINVAL, "the module's export '%.60s' is %.60s where %.60s is wanted.", name, found, sig);
+            return wh_fail(err, -EINVAL, "the module's export '%.60s' is %.60s where %.60s is wanted.", name,
+                           found, sig);
     }
     memcpy(ret, &item.of.func, sizeof(*ret));
     return 0;
 }
 
-wh_end wh_wasmtime_call(wh_instance *instance, const wh_func *func, wh_slot *io, size_t n, uint32_t deadline_ticks,
-                        wh_outcome *outcome)
+wh_end wh_wasmtime_call(wh_instance *instance, const wh_func *func, wh_slot *io, size_t n,
+                        uint32_t deadline_ticks, wh_outcome *outcome)
 {
     if (__builtin_expect(instance->dead, 0)) {
-        *outcome = (wh_outcome){.end = WH_END_TRAP, .trap = WH_TRAP_OTHER, .msg = "the guest has ended already"};
+        *outcome =
+            (wh_outcome){.end = WH_END_TRAP, .trap = WH_TRAP_OTHER, .msg = "the guest has ended already"};
         return WH_END_TRAP;
     }
     if (instance->epochs && instance->depth == 0)
         set_deadline(instance, deadline_ticks);
     wasm_trap_t *trap = NULL;
     instance->depth++;
-    wasmtime_error_t *error = wasmtime_func_call_unchecked(instance->context, (const wasmtime_func_t *)(const void *)func,
-                                                           (wasmtime_val_raw_t *)io, n, &trap);
+    wasmtime_error_t *error = wasmtime_func_call_unchecked(
+        instance->context, (const wasmtime_func_t *)(const void *)func, (wasmtime_val_raw_t *)io, n, &trap);
     instance->depth--;
     if (__builtin_expect(error == NULL && trap == NULL, 1)) {
         outcome->end = WH_END_OK;

@@ -38,7 +38,7 @@ struct wh_template {
 struct wh_instance {
     uint32_t magic;
     bool epochs;
-    bool ready;      /* the start function is over: `memory` is known */
+    bool ready; /* the start function is over: `memory` is known */
     bool has_memory;
     bool dead;       /* ended by anything but a return */
     bool immortal;   /* tests/spec calls on after a trap */
@@ -62,12 +62,13 @@ void wh_wasmtime_engine_free(wh_engine *engine);
 void wh_wasmtime_tick(wh_engine *engine);
 
 /* module.c */
-int wh_wasmtime_compile(wh_engine *engine, const void *wasm, size_t n, void **ret, size_t *ret_n, wh_err *err);
+int wh_wasmtime_compile(wh_engine *engine, const void *wasm, size_t n, void **ret, size_t *ret_n,
+                        wh_err *err);
 int wh_wasmtime_load(wh_engine *engine, int fd, wh_module **ret, wh_err *err);
 void wh_wasmtime_unload(wh_module *module);
 void wh_wasmtime_image(const wh_module *module, const void **ret_base, size_t *ret_bytes);
-int wh_wasmtime_describe(const wh_module *module, int (*each)(void *user, bool import, const wh_type_names *type),
-                         void *user);
+int wh_wasmtime_describe(const wh_module *module,
+                         int (*each)(void *user, bool import, const wh_type_names *type), void *user);
 /* "(iiI)i" of a function type. 1,000 parameters and 1,000 results are the most that a module can have. */
 #define WH_SIG_BYTES 2008
 void wh_wasmtime_sig(const wasm_functype_t *type, char out[WH_SIG_BYTES]);
@@ -82,12 +83,13 @@ int wh_wasmtime_instance_new(wh_template *tmpl, const wh_guest_limits *limits, v
                              wh_outcome *outcome, wh_err *err);
 void wh_wasmtime_instance_free(wh_instance *instance);
 int wh_wasmtime_func(wh_instance *instance, const char *name, const char *sig, wh_func *ret, wh_err *err);
-wh_end wh_wasmtime_call(wh_instance *instance, const wh_func *func, wh_slot *io, size_t n, uint32_t deadline_ticks,
-                        wh_outcome *outcome);
+wh_end wh_wasmtime_call(wh_instance *instance, const wh_func *func, wh_slot *io, size_t n,
+                        uint32_t deadline_ticks, wh_outcome *outcome);
 int wh_wasmtime_memory(wh_instance *instance, uint8_t **ret_base, size_t *ret_bytes);
 uint64_t wh_wasmtime_memory_peak(const wh_instance *instance);
 
 /* outcome.c: says how a call ended. Consumes trap and error, of which at least one is set. */
-wh_end wh_wasmtime_outcome(wh_instance *instance, wasm_trap_t *trap, wasmtime_error_t *error, wh_outcome *outcome);
+wh_end wh_wasmtime_outcome(wh_instance *instance, wasm_trap_t *trap, wasmtime_error_t *error,
+                           wh_outcome *outcome);
 /* The sentence of an error, without its backtrace, cut to fit. Consumes it. */
 void wh_wasmtime_error_text(wasmtime_error_t *error, char *out, size_t bytes);

@@ -128,8 +128,8 @@ static char kind_letter(const wasm_externtype_t *type)
 
 typedef int (*each_fn)(void *user, bool import, const wh_type_names *type);
 
-static int describe_one(const wasm_name_t *module, const wasm_name_t *name, const wasm_externtype_t *type, each_fn each,
-                        void *user)
+static int describe_one(const wasm_name_t *module, const wasm_name_t *name, const wasm_externtype_t *type,
+                        each_fn each, void *user)
 {
     char sig[WH_SIG_BYTES];
     auto_free char *module_text = module != NULL ? name_dup(module) : NULL;
@@ -152,7 +152,8 @@ int wh_wasmtime_describe(const wh_module *module, each_fn each, void *user)
     wasmtime_module_imports(module->module, &imports);
     for (size_t i = 0; i < imports.size && rc == 0; i++) {
         const wasm_importtype_t *it = imports.data[i];
-        rc = describe_one(wasm_importtype_module(it), wasm_importtype_name(it), wasm_importtype_type(it), each, user);
+        rc = describe_one(wasm_importtype_module(it), wasm_importtype_name(it), wasm_importtype_type(it),
+                          each, user);
     }
     wasm_importtype_vec_delete(&imports);
     if (rc != 0)

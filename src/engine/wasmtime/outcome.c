@@ -23,7 +23,8 @@ static const wh_trap traps[] = {
     [WASMTIME_TRAP_CODE_UNCAUGHT_EXCEPTION] = WH_TRAP_EXCEPTION,
 };
 
-/* The engine's text: "error while executing at wasm backtrace:\n<frames>\n\nCaused by:\n    <cause>", or the cause only. */
+/* The engine's text: "error while executing at wasm backtrace:\n<frames>\n\nCaused by:\n    <cause>", or the
+ * cause only. */
 #define BACKTRACE "wasm backtrace:\n"
 #define CAUSE "Caused by:\n"
 
@@ -118,7 +119,8 @@ static wh_trap trap_of_text(wh_str text)
 {
     if (text_has(text, "thrown Wasm exception") || text_has(text, "uncaught exception"))
         return WH_TRAP_EXCEPTION;
-    if (text_has(text, "GC heap out of memory") || text_has(text, "memory limit") || text_has(text, "out of memory"))
+    if (text_has(text, "GC heap out of memory") || text_has(text, "memory limit") ||
+        text_has(text, "out of memory"))
         return WH_TRAP_OUT_OF_MEMORY;
     return WH_TRAP_OTHER;
 }
@@ -133,7 +135,8 @@ static void describe_trap(wh_outcome *outcome, const wasm_trap_t *trap, wh_str t
             write_message(outcome, "the deadline has passed", text);
             return;
         }
-        outcome->trap = code < WH_ARRAY_LEN(traps) && traps[code] != WH_TRAP_NONE ? traps[code] : WH_TRAP_OTHER;
+        outcome->trap =
+            code < WH_ARRAY_LEN(traps) && traps[code] != WH_TRAP_NONE ? traps[code] : WH_TRAP_OTHER;
     } else {
         outcome->trap = trap_of_text(text);
     }
@@ -147,7 +150,8 @@ static void describe_trap(wh_outcome *outcome, const wasm_trap_t *trap, wh_str t
     write_message(outcome, reason, text);
 }
 
-wh_end wh_wasmtime_outcome(wh_instance *instance, wasm_trap_t *trap, wasmtime_error_t *error, wh_outcome *outcome)
+wh_end wh_wasmtime_outcome(wh_instance *instance, wasm_trap_t *trap, wasmtime_error_t *error,
+                           wh_outcome *outcome)
 {
     wasm_name_t text;
     if (trap != NULL)
@@ -164,7 +168,8 @@ wh_end wh_wasmtime_outcome(wh_instance *instance, wasm_trap_t *trap, wasmtime_er
     case WH_HOST_TRAP:
         outcome->end = WH_END_TRAP;
         outcome->trap = WH_TRAP_HOST;
-        write_message(outcome, instance->ending_msg != NULL ? instance->ending_msg : wh_trap_name(WH_TRAP_HOST), whole);
+        write_message(
+            outcome, instance->ending_msg != NULL ? instance->ending_msg : wh_trap_name(WH_TRAP_HOST), whole);
         break;
     case WH_HOST_OK:
     default:

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Templates: a module whose imports were found in a table of host functions, so that an instance costs microseconds. */
+/* Templates: a module whose imports were found in a table of host functions, so that an instance costs
+ * microseconds. */
 #include "base/buf.h"
 #include "engine/wasmtime/internal.h"
 
@@ -46,7 +47,8 @@ static wasm_trap_t *host_call(void *env, wasmtime_caller_t *caller, wasmtime_val
     return wasmtime_trap_new("", 0); /* what it says is in the instance */
 }
 
-static const wh_import *find(const wh_import *imports, size_t n, const wasm_name_t *module, const wasm_name_t *name)
+static const wh_import *find(const wh_import *imports, size_t n, const wasm_name_t *module,
+                             const wasm_name_t *name)
 {
     for (size_t i = 0; i < n; i++) {
         if (name_is(name, imports[i].name) && name_is(module, imports[i].module))
@@ -56,7 +58,8 @@ static const wh_import *find(const wh_import *imports, size_t n, const wasm_name
 }
 
 /* What a table offers for one import; NULL, and a line in `missing`, when it offers nothing that fits. */
-static const wh_import *offer(const wasm_importtype_t *it, const wh_import *imports, size_t n, wh_buf *missing)
+static const wh_import *offer(const wasm_importtype_t *it, const wh_import *imports, size_t n,
+                              wh_buf *missing)
 {
     const wasm_name_t *module = wasm_importtype_module(it), *name = wasm_importtype_name(it);
     const wasm_externtype_t *type = wasm_importtype_type(it);
@@ -68,22 +71,24 @@ static const wh_import *offer(const wasm_importtype_t *it, const wh_import *impo
         wh_wasmtime_sig(wasm_externtype_as_functype_const(type), sig);
         found = find(imports, n, module, name);
     } else {
-        what = kind == WASM_EXTERN_MEMORY ? "memory " : kind == WASM_EXTERN_TABLE ? "table "
-                                                    : kind == WASM_EXTERN_GLOBAL  ? "global "
-                                                                                  : "tag ";
+        what = kind == WASM_EXTERN_MEMORY   ? "memory "
+               : kind == WASM_EXTERN_TABLE  ? "table "
+               : kind == WASM_EXTERN_GLOBAL ? "global "
+                                            : "tag ";
     }
     if (found != NULL && strcmp(found->sig, sig) == 0)
         return found;
-    wh_buf_printf(missing, "%s%s%.*s.%.*s%s%.40s", missing->len > 0 ? ", " : "", what, (int)WH_MIN(module->size, 40UL),
-                  module->data, (int)WH_MIN(name->size, 60UL), name->data, sig[0] != '\0' ? " " : "", sig);
+    wh_buf_printf(missing, "%s%s%.*s.%.*s%s%.40s", missing->len > 0 ? ", " : "", what,
+                  (int)WH_MIN(module->size, 40UL), module->data, (int)WH_MIN(name->size, 60UL), name->data,
+                  sig[0] != '\0' ? " " : "", sig);
     if (found != NULL)
         wh_buf_printf(missing, " (offered: %s)", found->sig);
     return NULL;
 }
 
 /* Finds every import and defines it; the sentence names all that are missing, or as many as fit. */
-static int resolve(wasmtime_linker_t *linker, const wasm_importtype_vec_t *wanted, const wh_import *imports, size_t n,
-                   wh_import_env *envs, wh_err *err)
+static int resolve(wasmtime_linker_t *linker, const wasm_importtype_vec_t *wanted, const wh_import *imports,
+                   size_t n, wh_import_env *envs, wh_err *err)
 {
     auto_buf wh_buf missing;
     wh_buf_init(&missing, MISSING_BYTES);
