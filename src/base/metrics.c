@@ -25,7 +25,7 @@ static wh_metric *metrics;
 static const double default_buckets[] = {0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25,
                                          0.5,   1,      2.5,   5,    10,    30,   60,  0};
 
-WH_METRIC(odd_total, WH_COUNTER, "wherry_odd_total", "Odd but legal events, by what was seen", "what");
+static WH_METRIC(odd_total, WH_COUNTER, "wherry_odd_total", "Odd but legal events, by what was seen", "what");
 
 static void register_locked(wh_metric *m)
 {

@@ -18,7 +18,8 @@ typedef struct wh_metric {
     struct wh_metric *next;
 } wh_metric;
 
-/* Declares a metric at file scope; it registers itself at first use or by wh_metric_register. */
+/* Defines a metric at file scope, which registers itself before main(). Write `static WH_METRIC(...)` unless a header
+ * declares the variable. */
 #define WH_METRIC(var, kind_, name_, help_, label_)                                                           \
     wh_metric var = {.name = (name_), .help = (help_), .kind = (kind_), .label = (label_)};                   \
     __attribute__((constructor)) static void register_##var(void)                                             \

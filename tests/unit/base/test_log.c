@@ -110,9 +110,9 @@ TEST(a_site_says_twenty_lines_a_second)
     CHECK_CONTAINS(more, "\"suppressed\":");
 }
 
-WH_METRIC(reads, WH_COUNTER, "test_reads_total", "Reads", "from,to");
-WH_METRIC(open_now, WH_GAUGE, "test_open", "Open\nnow", NULL);
-WH_METRIC(took, WH_HISTOGRAM, "test_took_seconds", "Time", "verb");
+static WH_METRIC(reads, WH_COUNTER, "test_reads_total", "Reads", "from,to");
+static WH_METRIC(open_now, WH_GAUGE, "test_open", "Open\nnow", NULL);
+static WH_METRIC(took, WH_HISTOGRAM, "test_took_seconds", "Time", "verb");
 
 TEST(exposition)
 {

@@ -32,17 +32,21 @@ static const wh_opt table[] = {
     }
 static char arg0[] = "prog";
 
-/* Options write to argv, so that words come as copies. */
+static wh_strv words; /* owns what argv, which options reorder, only borrows */
+static char *args[32];
+
 static int parse(const char *line, bool stop, wh_strv *ret_argv, wh_err *err)
 {
     wh_str rest = wh_str_of(line), word;
-    wh_strv argv = NULL;
-    int operands = -1;
-    wh_strv_push(&argv, "prog");
-    while (wh_str_split(&rest, ' ', &word))
-        wh_strv_push_take(&argv, wh_xstrndup(word.p, word.n));
-    int rc = wh_options_parse(table, (int)wh_strv_len(argv), argv, stop, &operands, err);
-    *ret_argv = argv; /* leaks in the test's process only */
+    int argc = 0, operands = -1;
+    args[argc++] = arg0;
+    while (wh_str_split(&rest, ' ', &word)) {
+        args[argc] = wh_xstrndup(word.p, word.n);
+        wh_strv_push_take(&words, args[argc++]);
+    }
+    args[argc] = NULL;
+    int rc = wh_options_parse(table, argc, args, stop, &operands, err);
+    *ret_argv = args;
     return rc < 0 ? rc : operands;
 }
 
@@ -130,6 +134,7 @@ static int main_of(int argc, char **argv, char **ret_out)
     (void)fflush(NULL);
     CHECK_OK((int)lseek(fd, 0, SEEK_SET), NULL);
     CHECK_OK(wh_read_fd(fd, 1 << 20, ret_out, NULL, NULL), NULL);
+    wh_strv_push_take(&words, *ret_out);
     close(fd);
     return code;
 }
