@@ -27,6 +27,8 @@
 #define WH_KEEPER_CLIENTS_MAX 64                /* connections to one keeper */
 #define WH_KEEPER_FDS_MAX 100                   /* descriptors of one message; the kernel stops at 253 */
 #define WH_GUEST_FDS_MAX 1024                   /* open descriptors of a guest */
+#define WH_GUEST_IOVECS_MAX 64                  /* buffers of one read or write; longer vectors are cut */
+#define WH_GUEST_POLL_MAX 4096                  /* subscriptions of one poll */
 #define WH_HTTP_HEAD_BYTES_MAX (64UL << 10)     /* request line and header fields */
 #define WH_HTTP_FIELDS_MAX 100                  /* header fields */
 #define WH_HTTP_BODY_BYTES_MAX (8UL << 20)      /* request body at our own APIs */

@@ -8,7 +8,8 @@
 
 typedef struct wh_wasi wh_wasi;
 
-/* A log stream's writer: takes all n bytes, or blocks until it can; a negative errno becomes the guest's errno. */
+/* A log stream's writer: takes all n bytes, or blocks until it can; a negative errno becomes the guest's
+ * errno. */
 typedef int (*wh_wasi_write_fn)(void *user, int stream, const void *data, size_t n);
 
 typedef struct wh_wasi_config {
@@ -21,26 +22,29 @@ typedef struct wh_wasi_config {
     void *write_user;
     /* Where --trace lines go, or -1. One line per call: name(arguments) = result <microseconds>. */
     int trace_fd;
-    /* Sees each call before it may block; true ends the guest (used for stop requests). NULL: never. */
+    /* Asked before each wait, and again whenever a signal ended one; true ends the guest with WH_HOST_EXIT
+     * and code 143 (128 + SIGTERM; who asked may put another in its place). Set by a signal handler, it is
+     * never seen too late: signals are held back between the question and the wait. NULL: never. */
     bool (*interrupted)(void *user);
     void *interrupted_user;
 } wh_wasi_config;
 
+/* SIGPIPE and SIGXFSZ must be ignored by the process, so that they reach the guest as errors. */
 int wh_wasi_new(const wh_wasi_config *config, wh_wasi **ret, wh_err *err);
 void wh_wasi_free(wh_wasi *wasi);
 
-/* Preopens. Each becomes the next descriptor from 3 on; directories first, then sockets and the stop descriptor, since
- * libc looks for preopens from 3 until the first descriptor that is none. The fd is taken over. `read_only` takes the
- * writing rights away (the kernel should too: a read-only mount, Landlock). */
+/* Preopens. Each becomes the next descriptor from 3 on; directories first, then sockets and the stop
+ * descriptor, since libc looks for preopens from 3 until the first descriptor that is none. The fd is taken
+ * over. `read_only` takes the writing rights away (the kernel should too: a read-only mount, Landlock). */
 int wh_wasi_preopen_dir(wh_wasi *wasi, int fd, const char *guest_path, bool read_only, wh_err *err);
 int wh_wasi_preopen_listener(wh_wasi *wasi, int fd, int *ret_guest_fd, wh_err *err);
-/* A descriptor that becomes readable when `fd` does, and reads what `fd` reads ("TERM\n", then its end). The first time a
- * guest polls or reads it, it has said that it ends by itself: wh_wasi_stop_claimed. */
+/* A descriptor that becomes readable when `fd` does, and reads what `fd` reads ("TERM\n", then its end). The
+ * first time a guest polls or reads it, it has said that it ends by itself: wh_wasi_stop_claimed. */
 int wh_wasi_preopen_stop(wh_wasi *wasi, int fd, int *ret_guest_fd, wh_err *err);
 bool wh_wasi_stop_claimed(const wh_wasi *wasi);
 
-/* The import table, modules "wasi_snapshot_preview1" and "wasi_unstable" where they agree. The instance's `user` must be
- * a `wh_wasi *`, or begin with one: wh_wasi_imports_at sets where it stands. Static. */
+/* The import table, modules "wasi_snapshot_preview1" and "wasi_unstable" where they agree. The instance's
+ * `user` must be a `wh_wasi *`, or begin with one: wh_wasi_imports_at sets where it stands. Static. */
 const wh_import *wh_wasi_imports(size_t *ret_n);
 
 /* Restricts paths by hand where the kernel has no openat2: for tests. */
