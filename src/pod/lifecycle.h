@@ -82,8 +82,8 @@ typedef struct wh_pod_action {
     unsigned attempt;
     int signal;
     bool warning;
-    const char *reason; /* static */
-    char *message;      /* owned by the list */
+    char reason[40];
+    char *message; /* owned by the list; NULL: none */
 } wh_pod_action;
 
 typedef struct wh_pod_actions {
@@ -165,8 +165,8 @@ typedef struct wh_container_life {
     char reason[40]; /* WAITING, STARTING */
     char *message;
     char *image_id;        /* NULL until the image is there */
-    wh_container_end end;  /* of the last run: `state.terminated` when ENDED */
-    wh_container_end last; /* the run before the one that `state` shows: `lastState` */
+    wh_container_end end;  /* of the most recent run that ended: what ENDED shows, else `lastState` */
+    wh_container_end last; /* of the run before that: `lastState` when ENDED */
 } wh_container_life;
 const wh_container_life *wh_lifecycle_container(const wh_lifecycle *lc, size_t container);
 
