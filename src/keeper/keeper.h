@@ -5,20 +5,30 @@
  * Unix seqpacket socket, mode 0600; peers other than its own uid are refused. A message is one record with descriptors
  * by SCM_RIGHTS; requests carry op and seq, answers repeat seq with rc (0 or negative errno) and error (a sentence):
  *
- *   hello   version               -> version, pid, keeper build
- *   start   id, then wh_keeper_start's fields, descriptors  -> pid, start (boot-time ns of the process)
- *   signal  id, signal            (whole container: the group where there is one, when kill is set)
- *   send    id, message, descriptors   (to the runner's control socket, then SIGUSR1)
- *   list                          -> one answer per container, then an empty one
- *   reap    id                    forgets a container that ended
+ *   hello   version               -> version, pid, build, namespaces ("own", "user", "none"), containers
+ *   start   id, then wh_keeper_start's fields, descriptors with the program last  -> pid, started (real ns)
+ *   signal  id, signal
+ *   send    id, message, descriptors   to the runner's control socket, then SIGUSR1; -ENOTCONN where it has none
+ *   list                          -> one answer per container without rc, then one with rc
+ *   reap    id                    forgets a container that ended; -EBUSY before that
  *   watch                         -> from now on events: event=running | exit, fields as in wh_keeper_event
- *   upgrade descriptor of the new program   re-executes itself, state and descriptors kept
+ *   upgrade descriptor of the new program   executes it; state, descriptors and connections are kept
+ *
+ * A keeper that was killed leaves its runners running. The next one finds them by a file per container, names them by
+ * something that no later process has (inode of the pidfd, or start time and boot), and gets the control socket back
+ * from the runner, which holds a spare of the keeper's end as descriptor n_fds + 1. How a runner ended that is not the
+ * keeper's child is known since Linux 6.15; otherwise exit_code is -1, and the end record (runner/spec.h) says it. One
+ * case is left over: a keeper killed between making a process and writing its file. That start was not answered, so
+ * whoever asked must clean up its control group.
  */
 #pragma once
 
 #include "loop/loop.h"
 
 #define WH_KEEPER_VERSION 1
+#define WH_KEEPER_GROUPS_MAX 64        /* supplementary groups of a runner */
+#define WH_KEEPER_CGROUPS_MAX 16       /* hierarchies that it joins */
+#define WH_KEEPER_SEND_BYTES_MAX 4096  /* one message to a runner */
 
 typedef struct wh_keeper wh_keeper; /* a connection */
 
@@ -33,8 +43,9 @@ typedef struct wh_keeper_start {
     uint64_t rlimit_data;      /* 0: none; set where no memory cgroup can be had */
     uint64_t nofile;
     bool namespaces;           /* mount, pid and ipc of its own, empty root, the shared empty network namespace */
-    const int *fds;            /* become 0 .. n_fds-1 of the runner; the keeper adds the control socket as n_fds */
-    size_t n_fds;
+    const int *fds;            /* become 0 .. n_fds-1 of the runner; the keeper adds the control socket as
+                                  n_fds, and as n_fds + 1 a spare that is no business of the runner */
+    size_t n_fds;              /* up to WH_KEEPER_FDS_MAX - 1 */
     int exec_fd;               /* the runner's program */
 } wh_keeper_start;
 

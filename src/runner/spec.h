@@ -9,6 +9,20 @@
 
 #define WH_RUNSPEC_VERSION 1
 #define WH_RUNSPEC_FD 3 /* where a runner finds it; 0, 1, 2 are stdin, stdout, stderr */
+/* The runner's argument for debugging under `wherry run --no-sandbox`: no seccomp, no Landlock. Not in the spec, since
+ * the first filter stands before the spec is read. A keeper never passes it. */
+#define WH_RUNNER_NO_SANDBOX "--no-sandbox"
+#define WH_RUNSPEC_DIRS_MAX 64
+#define WH_RUNSPEC_STACK_MAX (4UL << 20) /* half of a main thread's usual stack */
+#define WH_RUNSPEC_ARGS_MAX 16384 /* arguments and environment variables */
+
+/* Tells the guest the number of its stop descriptor: see runner/control.h. */
+#define WH_STOP_FD_ENV "WHERRY_STOP_FD"
+
+/* Exit codes that are ours and not the guest's; a stop is 128 + its signal. */
+#define WH_EXIT_START_ERROR 128
+#define WH_EXIT_TRAP 134
+#define WH_EXIT_KILLED 137 /* out of memory, past its deadline */
 
 typedef struct wh_runspec_dir {
     char *guest_path; /* absolute */
@@ -26,10 +40,9 @@ typedef struct wh_runspec {
     int end_fd;     /* file that takes the end record before the runner leaves; -1: none */
     int stop_signal; /* what a stop request is called: SIGTERM by default */
     bool trace;      /* one line per host call to descriptor 2 */
-    bool no_sandbox; /* for debugging under `wherry run --no-sandbox` only */
     bool landlock_optional; /* go on, and say so, where the kernel has none */
     uint64_t memory_bytes_max; /* of linear memory; 0: no limit below 4 GiB */
-    uint64_t stack_bytes_max;
+    uint64_t stack_bytes_max;  /* up to WH_RUNSPEC_STACK_MAX; 0: the engine's default */
     wh_time deadline;          /* CPU-independent time from start after which the guest is ended (exit 137, DeadlineExceeded); 0: none */
     char *invoke;              /* exported function to call instead of _start, or NULL */
     char **args, **env;        /* args[0] is the program's name; invoke: the call's arguments follow it */
@@ -39,7 +52,10 @@ typedef struct wh_runspec {
     size_t n_listen;
 } wh_runspec;
 
-int wh_runspec_write(const wh_runspec *spec, wh_buf *out);
+/* `out` takes up to WH_RECORD_BYTES_MAX. -E2BIG when arguments, environment or lists pass their limits. */
+int wh_runspec_write(const wh_runspec *spec, wh_buf *out, wh_err *err);
+/* The same as a sealed memfd, ready to become descriptor WH_RUNSPEC_FD. Returns it, or a negative errno. */
+int wh_runspec_memfd(const wh_runspec *spec, wh_err *err);
 /* Reads one that the keeper passed on: every field is checked. *ret is the caller's to free. */
 int wh_runspec_read(const void *data, size_t n, wh_runspec **ret, wh_err *err);
 void wh_runspec_free(wh_runspec *spec);
@@ -56,6 +72,7 @@ typedef struct wh_end_record {
     wh_time end;         /* real time */
     uint64_t memory_bytes; /* linear memory at the end */
 } wh_end_record;
+/* Async-signal-safe: one pwrite, no allocation. */
 int wh_end_record_write(int fd, const wh_end_record *end);
-/* -ENODATA when the file is empty or not whole. */
+/* -ENODATA when the file is empty or not whole, -EBADMSG when it is something else. */
 int wh_end_record_read(int fd, wh_end_record *ret, wh_err *err);

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The keeper's work: clients' requests, runners' ends. One loop, one thread. */
+#pragma once
+
+#include "keeper/launch.h"
+#include "keeper/state.h"
+
+#include <sys/queue.h>
+
+typedef struct wh_keeper_server wh_keeper_server;
+
+/* Opens dir/keeper.sock and takes hold of what earlier keepers left in dir/containers. -EALREADY when another one lives. */
+int wh_keeper_server_new(wh_loop *loop, const char *dir, const wh_jail *jail, wh_keeper_server **ret, wh_err *err);
+/* Goes on where the keeper that executed us stopped: its memfd, which is taken over. */
+int wh_keeper_server_resume(wh_loop *loop, const char *dir, int state_fd, wh_keeper_server **ret, wh_err *err);
+void wh_keeper_server_free(wh_keeper_server *server); /* runners live on */
+
+/* ------------------------------------------------------------------ inside the room, and for tests */
+
+typedef struct wh_keeper_client {
+    wh_keeper_server *server;
+    int fd; /* -1: closed, about to be freed */
+    wh_io io;
+    bool watching;
+    STAILQ_HEAD(, wh_keeper_waiting) backlog;
+    size_t backlog_bytes;
+    LIST_ENTRY(wh_keeper_client) link;
+} wh_keeper_client;
+
+struct wh_keeper_server {
+    uint32_t magic;
+    wh_loop *loop;
+    char *dir;
+    wh_jail jail;
+    int lock_fd, listen_fd, dir_fd;
+    wh_io listen_io;
+    wh_kept *kept; /* by id */
+    LIST_HEAD(, wh_keeper_client) clients;
+    size_t n_clients;
+};
+
+/* An empty one without descriptors, and its last step. */
+wh_keeper_server *wh_keeper_server_alloc(wh_loop *loop, const char *dir);
+int wh_keeper_server_listen(wh_keeper_server *server, wh_err *err);
+/* A connection; the socket is taken over. NULL past WH_KEEPER_CLIENTS_MAX. */
+wh_keeper_client *wh_keeper_client_add(wh_keeper_server *server, int fd);
+void wh_keeper_client_close(wh_keeper_client *client);
+void wh_keeper_client_send(wh_keeper_client *client, const wh_buf *message);
+/* One request. Descriptors that are used up become -1; the rest stays the caller's. */
+void wh_keeper_request(wh_keeper_client *client, const void *data, size_t n, int *fds, size_t n_fds);
+/* Watches a container's process and socket. */
+int wh_keeper_server_adopt(wh_keeper_server *server, wh_kept *kept);
+/* Executes the program with all state. Returns only when that failed. */
+int wh_keeper_server_exec(wh_keeper_server *server, int program_fd, const wh_keeper_client *asker, int64_t seq, wh_err *err);
