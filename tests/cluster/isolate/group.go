@@ -11,12 +11,15 @@ import (
 	"time"
 )
 
-// group is a control group of this run in every hierarchy that takes one, so that the groups that a node makes
-// below its own are gone after the run.
-type group struct{ directories []string }
+// group is a control group of this run at the root of every hierarchy that takes one, so that the groups that a
+// node makes below it are gone after the run.
+type group struct {
+	name        string
+	directories []string
+}
 
 func newGroup(name string) *group {
-	g := &group{}
+	g := &group{name: name}
 	content, err := os.ReadFile("/proc/self/cgroup")
 	if err != nil {
 		return g
@@ -27,13 +30,12 @@ func newGroup(name string) *group {
 			continue
 		}
 		for _, mount := range mountsOf(parts[1]) {
-			parent := filepath.Join(mount, parts[2])
-			if _, err := os.Stat(filepath.Join(parent, "cgroup.procs")); err != nil {
+			if _, err := os.Stat(filepath.Join(mount, "cgroup.procs")); err != nil {
 				continue
 			}
-			directory := filepath.Join(parent, name)
+			directory := filepath.Join(mount, name)
 			if os.Mkdir(directory, 0o755) == nil {
-				inherit(parent, directory)
+				inherit(mount, directory)
 				g.directories = append(g.directories, directory)
 			}
 			break

@@ -27,6 +27,7 @@ const (
 
 	stageVariable     = "WHERRY_TEST_STAGE"
 	directoryVariable = "WHERRY_TEST_DIRECTORY"
+	groupVariable     = "WHERRY_TEST_GROUP"
 	keepVariable      = "WHERRY_TEST_KEEP" // set: the directory stays behind, with every log
 )
 
@@ -70,6 +71,9 @@ func Require(t testing.TB) {
 // removed after the last process has ended.
 func Directory() string { return os.Getenv(directoryVariable) }
 
+// Group is the control group of this run, as the path below a hierarchy's mount; the same in all of them.
+func Group() string { return os.Getenv(groupVariable) }
+
 // enter starts the first process of the namespaces and waits for it.
 func enter() (int, error) {
 	if os.Geteuid() != 0 {
@@ -88,7 +92,7 @@ func enter() (int, error) {
 	defer group.remove()
 
 	command := again("init")
-	command.Env = append(command.Env, directoryVariable+"="+directory)
+	command.Env = append(command.Env, directoryVariable+"="+directory, groupVariable+"="+group.name)
 	command.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWIPC,
 		Pdeathsig:  syscall.SIGKILL, // however these tests end, the namespaces end with them

@@ -9,12 +9,15 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"wherry.dev/tests/cluster/artifact"
 	"wherry.dev/tests/cluster/controlplane"
+	"wherry.dev/tests/cluster/guest"
 	"wherry.dev/tests/cluster/isolate"
+	"wherry.dev/tests/cluster/node"
 	"wherry.dev/tests/cluster/registry"
 )
 
@@ -25,6 +28,10 @@ var (
 	shared  *controlplane.Cluster
 	images  *registry.Registry
 	missing error // why there is no cluster
+
+	agent      *node.Node
+	agentError error
+	startAgent sync.Once
 )
 
 // Main is a package's TestMain.
@@ -51,6 +58,11 @@ func run(m *testing.M, options controlplane.Options) int {
 		}
 		defer images.Stop()
 	}
+	defer func() {
+		if agent != nil {
+			agent.Destroy()
+		}
+	}()
 	return m.Run()
 }
 
@@ -70,6 +82,46 @@ func Images(t testing.TB) *registry.Registry {
 		t.Skip(missing)
 	}
 	return images
+}
+
+// Node returns the package's node, which is Ready. It starts with the first test that asks for it.
+func Node(t testing.TB, options node.Options) *node.Node {
+	t.Helper()
+	c := Cluster(t)
+	startAgent.Do(func() {
+		if agent, agentError = node.New(c, options); agentError == nil {
+			agentError = agent.AwaitReady(30 * time.Second)
+		}
+	})
+	switch {
+	case errors.Is(agentError, node.ErrMissing):
+		t.Skip(agentError)
+	case agentError != nil:
+		t.Fatal(agentError)
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			agent.Describe(t)
+		}
+	})
+	return agent
+}
+
+// Image pushes a guest as a Wasm artifact and returns its reference.
+func Image(t testing.TB, name string) string {
+	t.Helper()
+	module, err := guest.Module(name)
+	if errors.Is(err, guest.ErrMissing) {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	reference, err := Images(t).PushArtifact(name+":1", module)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return reference
 }
 
 // Quick is true when a test should take the shorter form of a long wait.
