@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #define ARRAY_LEN(a) (sizeof(a) / sizeof((a)[0]))
+/* Filters stack and the stricter wins, so the first must allow all that the second does. */
 #define LOAD 1  /* phase A: until the guest begins */
 #define GUEST 2 /* phase B */
 #define BOTH (LOAD | GUEST)
@@ -77,31 +78,31 @@ static const rule rules[] = {
     ALLOW_IF("ioctl", BOTH, IS(1, FIONREAD)),
 
     /* Files below the guest's directories: Landlock and RESOLVE_BENEATH say which. */
-    ALLOW("copy_file_range", GUEST),
-    ALLOW("fadvise64", GUEST),
-    ALLOW("fallocate", GUEST),
-    ALLOW("fdatasync", GUEST),
-    ALLOW("fsync", GUEST),
-    ALLOW("ftruncate", GUEST),
-    ALLOW("getdents64", GUEST),
-    ALLOW("linkat", GUEST),
-    ALLOW("mkdirat", GUEST),
-    ALLOW("openat2", GUEST),
-    ALLOW("readlinkat", GUEST),
-    ALLOW("renameat", GUEST),
-    ALLOW("renameat2", GUEST),
-    ALLOW("symlinkat", GUEST),
-    ALLOW("unlinkat", GUEST),
-    ALLOW("utimensat", GUEST),
+    ALLOW("copy_file_range", BOTH),
+    ALLOW("fadvise64", BOTH),
+    ALLOW("fallocate", BOTH),
+    ALLOW("fdatasync", BOTH),
+    ALLOW("fsync", BOTH),
+    ALLOW("ftruncate", BOTH),
+    ALLOW("getdents64", BOTH),
+    ALLOW("linkat", BOTH),
+    ALLOW("mkdirat", BOTH),
+    ALLOW("openat2", BOTH),
+    ALLOW("readlinkat", BOTH),
+    ALLOW("renameat", BOTH),
+    ALLOW("renameat2", BOTH),
+    ALLOW("symlinkat", BOTH),
+    ALLOW("unlinkat", BOTH),
+    ALLOW("utimensat", BOTH),
 
     /* Sockets that were handed over, connected or listening. Never a new peer: no connect, no addressed sendto. */
-    ALLOW("accept4", GUEST),
-    ALLOW("getpeername", GUEST),
-    ALLOW("getsockname", GUEST),
+    ALLOW("accept4", BOTH),
+    ALLOW("getpeername", BOTH),
+    ALLOW("getsockname", BOTH),
     ALLOW("getsockopt", BOTH),
-    ALLOW("recvfrom", GUEST),
-    ALLOW("shutdown", GUEST),
-    ALLOW_IF2("sendto", GUEST, IS(4, 0), LACKS(3, MSG_FASTOPEN)),
+    ALLOW("recvfrom", BOTH),
+    ALLOW("shutdown", BOTH),
+    ALLOW_IF2("sendto", BOTH, IS(4, 0), LACKS(3, MSG_FASTOPEN)),
 
     /* Time, signals, waiting, the end. */
     ALLOW("clock_getres", BOTH),
