@@ -6,6 +6,8 @@
 #include <math.h>
 #include <pthread.h>
 #include <stdio.h>
+
+#define uthash_fatal(what) wh_panic(__FILE__, __LINE__, __func__, what)
 #include <uthash.h>
 
 #define SERIES_MAX 1000

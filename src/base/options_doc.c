@@ -257,7 +257,7 @@ static void put_bash_verb(wh_buf *out, const wh_verb *verb)
                                                : "");
         }
     }
-    (void)wh_buf_puts(out, "        esac\n        words='--help");
+    (void)wh_buf_puts(out, "        esac\n        options='--help");
     for (const wh_opt *opt = options_of(verb); opt->name != NULL; opt++)
         (void)wh_buf_printf(out, " --%s", opt->name);
     (void)wh_buf_puts(out, "' ;;\n");
@@ -269,7 +269,7 @@ static void put_bash(wh_buf *out, const program_info *program)
     (void)wh_buf_printf(out, "# bash completion for %s\n_%s()\n{\n", program->name, fn);
     (void)wh_buf_puts(out,
                       "    local cur=\"${COMP_WORDS[COMP_CWORD]}\" prev=\"${COMP_WORDS[COMP_CWORD-1]}\"\n"
-                      "    local verb=\"${COMP_WORDS[1]}\" words=''\n"
+                      "    local verb=\"${COMP_WORDS[1]}\" options='--help' words=''\n"
                       "    COMPREPLY=()\n"
                       "    case \"${COMP_WORDS[1]} ${COMP_WORDS[2]}\" in\n");
     bool groups = false;
@@ -300,9 +300,10 @@ static void put_bash(wh_buf *out, const program_info *program)
     }
     (void)wh_buf_printf(out,
                         "        esac ;;\n    esac\n    case \"$cur\" in\n"
-                        "    -*) COMPREPLY=($(compgen -W \"$words\" -- \"$cur\")) ;;\n"
-                        "    *) COMPREPLY=($(compgen -W \"${words//--[a-z0-9-]*([a-z0-9-])/}\" -- \"$cur\") "
-                        "$(compgen -f -- \"$cur\")) ;;\n    esac\n}\ncomplete -o filenames -F _%s %s\n",
+                        "    -*) COMPREPLY=($(compgen -W \"$options\" -- \"$cur\")) ;;\n"
+                        "    *) if [ -n \"$words\" ]; then COMPREPLY=($(compgen -W \"$words\" -- \"$cur\"))\n"
+                        "       else COMPREPLY=($(compgen -f -- \"$cur\")); fi ;;\n"
+                        "    esac\n}\ncomplete -o filenames -F _%s %s\n",
                         fn, program->name);
 }
 

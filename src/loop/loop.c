@@ -187,12 +187,12 @@ int wh_loop_once(wh_loop *loop, wh_time timeout)
 
 int wh_loop_run(wh_loop *loop)
 {
-    loop->stopped = false;
     while (!loop->stopped) {
         int rc = wh_loop_once(loop, WH_TIME_NEVER);
         if (rc < 0)
             return rc;
     }
+    loop->stopped = false; /* only now: who stops the loop before it runs means it */
     return loop->code;
 }
 

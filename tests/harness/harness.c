@@ -12,6 +12,7 @@
 #include <time.h>
 
 #define EXIT_SKIP 77
+#define SIGNALLED 256
 #define ALLOC_ROUNDS_MAX 2000
 
 extern const wh_test *const __start_wh_tests[];
@@ -205,7 +206,7 @@ static int run_forked(const wh_test *test, uint64_t fail_nth, bool quiet)
         ;
     if (!ended)
         return -1;
-    return info.si_code == CLD_EXITED ? info.si_status : 128 + info.si_status;
+    return info.si_code == CLD_EXITED ? info.si_status : SIGNALLED + info.si_status;
 }
 
 /* A failing allocation may be reported by any failing check or by wh_panic, which is what wh_x... calls
@@ -214,7 +215,7 @@ static bool survives_failing_allocs(const wh_test *test)
 {
     for (uint64_t nth = 1; nth <= ALLOC_ROUNDS_MAX; nth++) {
         int code = run_forked(test, nth, true);
-        bool crashed = code == -1 || (code > 128 && code != 128 + SIGABRT);
+        bool crashed = code == -1 || (code > SIGNALLED && code != SIGNALLED + SIGABRT);
         if (crashed) {
             (void)fprintf(stderr, "# %s: allocation %" PRIu64 " failing: ended with %d\n", test->name, nth,
                           code);
@@ -244,9 +245,9 @@ static bool report(size_t number, const wh_test *test, int code)
     if (code == -1)
         (void)fprintf(stderr, "# %s:%d: %s: not done after %d s\n", test->file, test->line, test->name,
                       test->timeout_sec);
-    else if (code > 128)
+    else if (code > SIGNALLED)
         (void)fprintf(stderr, "# %s:%d: %s: ended by signal %d (%s)\n", test->file, test->line, test->name,
-                      code - 128, strsignal(code - 128));
+                      code - SIGNALLED, strsignal(code - SIGNALLED));
     else if (code > 1 && code != EXIT_SKIP)
         (void)fprintf(stderr, "# %s:%d: %s: exit code %d\n", test->file, test->line, test->name, code);
     (void)fflush(stdout);

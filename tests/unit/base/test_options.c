@@ -220,6 +220,40 @@ TEST(completion_of_bash)
     check_with(shell);
 }
 
+/* What bash would offer for a line whose last word is being typed. */
+static void check_offer(const char *line, const char *expected)
+{
+    char *text = NULL, *offer = NULL;
+    char completion[] = "completion", bash[] = "bash";
+    CHECK_INT(MAIN(&text, completion, bash), ==, 0);
+    char path[] = "/tmp/wh-completion-XXXXXX";
+    auto_close int fd = mkostemp(path, O_CLOEXEC);
+    CHECK_OK(wh_write_all(fd, text, strlen(text)), NULL);
+    auto_free char *command =
+        wh_xasprintf("bash -c 'source %s; COMP_WORDS=(%s); COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); "
+                     "_wherry; echo ${COMPREPLY[*]}'",
+                     path, line);
+    FILE *pipe = popen(command, "re");
+    CHECK(pipe != NULL);
+    int rc = wh_read_fd(fileno(pipe), 10000, &offer, NULL, NULL);
+    CHECK_INT(pclose(pipe), ==, 0);
+    CHECK_OK(unlink(path), NULL);
+    CHECK_OK(rc, NULL);
+    wh_strv_push_take(&words, offer);
+    CHECK_STR(offer, expected);
+}
+
+TEST(what_bash_offers)
+{
+    check_offer("wherry ru", "run\n");
+    check_offer("wherry run --me", "--memory\n");
+    check_offer("wherry run --color a", "auto always\n");
+    check_offer("wherry run -f /etc/hostn", "/etc/hostname\n");
+    check_offer("wherry image p", "pull\n");
+    check_offer("wherry image pull --h", "--help\n");
+    check_offer("wherry run /etc/hostn", "/etc/hostname\n");
+}
+
 TEST(completion_of_zsh)
 {
     char shell[] = "zsh";

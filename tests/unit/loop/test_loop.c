@@ -176,3 +176,11 @@ TEST(signals_come_through_the_loop)
     CHECK_INT(wh_loop_run(loop), ==, 9);
     wh_loop_free(loop);
 }
+
+TEST(a_loop_that_was_stopped_before_it_runs_does_not_run)
+{
+    wh_loop *loop = new_loop();
+    wh_loop_stop(loop, 3);
+    CHECK_INT(wh_loop_run(loop), ==, 3);
+    wh_loop_free(loop);
+}
