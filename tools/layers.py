@@ -18,7 +18,7 @@ BELOW = {
     "prepare": ["base", "engine", "abi"],
     "image": ["base", "engine", "prepare"],
     "kube": ["base", "loop", "net", "http"],
-    "pod": ["base"],
+    "pod": ["base", "keeper/cgroup.h"],
     "node": ["base", "loop", "net", "http", "engine/engine.h", "keeper", "runner", "image", "kube", "pod"],
     "cmd": ["base", "loop", "net", "http", "engine/engine.h", "keeper", "runner", "image", "kube", "pod", "node"],
 }

@@ -8,6 +8,7 @@
 struct wh_db {
     sqlite3 *sql;
     sqlite3_stmt *put, *state, *forget;
+    bool in_transaction;
 };
 
 static const char schema[] = "PRAGMA journal_mode=WAL;"
@@ -33,15 +34,16 @@ int wh_db_open(const char *dir, wh_db **ret, wh_err *err)
     auto_free char *path = wh_path_join(dir, "node.db");
     wh_db *db = wh_xnew(wh_db);
 
-    if (sqlite3_open_v2(path, &db->sql, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, NULL) !=
-            SQLITE_OK ||
+    if (sqlite3_open_v2(path, &db->sql, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX,
+                        NULL) != SQLITE_OK ||
         sqlite3_busy_timeout(db->sql, 5000) != SQLITE_OK ||
         sqlite3_exec(db->sql, schema, NULL, NULL, NULL) != SQLITE_OK ||
         sqlite3_prepare_v2(db->sql,
                            "INSERT INTO pods (uid, source, origin, object, state) VALUES (?1,?2,?3,?4,?5) "
                            "ON CONFLICT (uid) DO UPDATE SET object=?4, state=?5",
                            -1, &db->put, NULL) != SQLITE_OK ||
-        sqlite3_prepare_v2(db->sql, "UPDATE pods SET state=?2 WHERE uid=?1", -1, &db->state, NULL) != SQLITE_OK ||
+        sqlite3_prepare_v2(db->sql, "UPDATE pods SET state=?2 WHERE uid=?1", -1, &db->state, NULL) !=
+            SQLITE_OK ||
         sqlite3_prepare_v2(db->sql, "DELETE FROM pods WHERE uid=?1", -1, &db->forget, NULL) != SQLITE_OK) {
         int rc = wh_fail(err, -EIO, "open database '%s': %s.", path, sqlite3_errmsg(db->sql));
         wh_db_close(db);
@@ -55,6 +57,8 @@ void wh_db_close(wh_db *db)
 {
     if (db == NULL)
         return;
+    if (db->sql != NULL)
+        wh_db_commit(db, NULL);
     sqlite3_finalize(db->put);
     sqlite3_finalize(db->state);
     sqlite3_finalize(db->forget);
@@ -65,6 +69,9 @@ void wh_db_close(wh_db *db)
 /* Runs a statement whose texts were bound; they may be freed afterwards. */
 static int run(wh_db *db, sqlite3_stmt *stmt, wh_err *err, const char *what)
 {
+    if (!db->in_transaction && sqlite3_exec(db->sql, "BEGIN IMMEDIATE", NULL, NULL, NULL) != SQLITE_OK)
+        return db_fail(db, err, what);
+    db->in_transaction = true;
     int step = sqlite3_step(stmt);
 
     sqlite3_reset(stmt);
@@ -116,7 +123,8 @@ static int row_to_pod(sqlite3_stmt *stmt, int (*each)(void *user, const wh_db_po
         wh_log(ERROR, "damaged row in the database is left out", KV_STR("pod", texts[0]), KV_ERR(&bad));
         return 0;
     }
-    wh_db_pod pod = {.uid = texts[0], .source = texts[1], .origin = texts[2], .object = object, .state = state};
+    wh_db_pod pod = {
+        .uid = texts[0], .source = texts[1], .origin = texts[2], .object = object, .state = state};
     return each(user, &pod);
 }
 
@@ -125,8 +133,8 @@ int wh_db_pods(wh_db *db, int (*each)(void *user, const wh_db_pod *pod), void *u
     sqlite3_stmt *stmt = NULL;
     int step, rc = 0;
 
-    if (sqlite3_prepare_v2(db->sql, "SELECT uid, source, origin, object, state FROM pods ORDER BY seq", -1, &stmt,
-                           NULL) != SQLITE_OK)
+    if (sqlite3_prepare_v2(db->sql, "SELECT uid, source, origin, object, state FROM pods ORDER BY seq", -1,
+                           &stmt, NULL) != SQLITE_OK)
         return db_fail(db, err, "read pods");
     while (rc == 0 && (step = sqlite3_step(stmt)) == SQLITE_ROW)
         rc = row_to_pod(stmt, each, user);
@@ -136,18 +144,12 @@ int wh_db_pods(wh_db *db, int (*each)(void *user, const wh_db_pod *pod), void *u
     return rc;
 }
 
-int wh_db_begin(wh_db *db, wh_err *err)
-{
-    return sqlite3_exec(db->sql, "BEGIN IMMEDIATE", NULL, NULL, NULL) == SQLITE_OK
-               ? 0
-               : db_fail(db, err, "begin a change of the database");
-}
-
 int wh_db_commit(wh_db *db, wh_err *err)
 {
-    if (sqlite3_exec(db->sql, "COMMIT", NULL, NULL, NULL) == SQLITE_OK)
+    if (!db->in_transaction)
         return 0;
-    int rc = db_fail(db, err, "commit a change of the database");
-    sqlite3_exec(db->sql, "ROLLBACK", NULL, NULL, NULL);
-    return rc;
+    if (sqlite3_exec(db->sql, "COMMIT", NULL, NULL, NULL) != SQLITE_OK) /* stays open: tried again */
+        return db_fail(db, err, "make the state of pods durable");
+    db->in_transaction = false;
+    return 0;
 }

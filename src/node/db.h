@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What an agent must remember: its pods, with the state of their life cycles. One SQLite file in WAL mode; everyone may
- * read it with sqlite3. Writes are durable when they return. */
+/* What an agent must remember: its pods, with the state of their life cycles. One SQLite file in WAL mode;
+ * everyone may read it with sqlite3. Writes are durable after wh_db_commit. */
 #pragma once
 
 #include "base/json.h"
@@ -21,6 +21,5 @@ int wh_db_pod_state(wh_db *db, const char *uid, const json_t *state, wh_err *err
 int wh_db_pod_forget(wh_db *db, const char *uid, wh_err *err);
 /* Calls `each` for every pod, in the order in which they came. */
 int wh_db_pods(wh_db *db, int (*each)(void *user, const wh_db_pod *pod), void *user, wh_err *err);
-/* Several writes as one, made durable once. */
-int wh_db_begin(wh_db *db, wh_err *err);
+/* Writes gather in one transaction, which this makes durable; nothing to do is fine. */
 int wh_db_commit(wh_db *db, wh_err *err);

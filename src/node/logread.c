@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* CRI log format: "<RFC3339Nano> stdout|stderr F|P <text>"; a line of several P parts ends with its F part. */
+/* CRI log format: "<RFC3339Nano> stdout|stderr F|P <text>"; a line of several P parts ends with its F part.
+ */
 #include "node/logread.h"
 #include "base/file.h"
 
@@ -225,7 +226,8 @@ static int reader_new(const char *dir, unsigned attempt, const wh_logread_option
     return 0;
 }
 
-int wh_logread_open(const char *dir, unsigned attempt, const wh_logread_options *options, wh_logread **ret, wh_err *err)
+int wh_logread_open(const char *dir, unsigned attempt, const wh_logread_options *options, wh_logread **ret,
+                    wh_err *err)
 {
     wh_logread_options all = *options;
     wh_logread *r = NULL;

@@ -9,7 +9,8 @@
 #define WH_LIBEXECDIR "/usr/local/libexec/wherry"
 #endif
 
-/* The folder of the running program; an installed one lies elsewhere than its helpers, a build tree has them in rooms. */
+/* The folder of the running program; an installed one lies elsewhere than its helpers, a build tree has them
+ * in rooms. */
 static char *own_folder(void)
 {
     char path[PATH_MAX];
@@ -43,8 +44,10 @@ static int find_program(const char *room, char **ret, wh_err *err)
         free(candidates[i]);
     }
     return rc == 0 ? 0
-                   : wh_fail(err, rc, "find program '%s': not in '%s' nor in '" WH_LIBEXECDIR
-                                      "'; install it there or set WHERRY_LIBEXEC.", name, folder);
+                   : wh_fail(err, rc,
+                             "find program '%s': not in '%s' nor in '" WH_LIBEXECDIR
+                             "'; install it there or set WHERRY_LIBEXEC.",
+                             name, folder);
 }
 
 static char *default_folder(const char *system, const char *variable, const char *below_home)
@@ -64,12 +67,15 @@ int wh_paths_init(wh_paths *paths, const char *state, const char *run, const cha
     wh_paths p = {0};
     int rc;
 
-    p.state = state != NULL ? wh_xstrdup(state) : default_folder("/var/lib/wherry", "XDG_DATA_HOME", ".local/share");
+    p.state = state != NULL ? wh_xstrdup(state)
+                            : default_folder("/var/lib/wherry", "XDG_DATA_HOME", ".local/share");
     p.run = run != NULL ? wh_xstrdup(run) : default_folder("/run/wherry", "XDG_RUNTIME_DIR", ".local/run");
+    p.images = wh_path_join(p.state, "images");
     if (logs != NULL)
         p.logs = wh_xstrdup(logs);
     else
-        p.logs = geteuid() == 0 && state == NULL ? wh_xstrdup("/var/log/pods") : wh_path_join(p.state, "logs");
+        p.logs =
+            geteuid() == 0 && state == NULL ? wh_xstrdup("/var/log/pods") : wh_path_join(p.state, "logs");
     rc = wh_mkdir_p(p.state, 0711, err);
     rc = rc < 0 ? rc : wh_mkdir_p(p.run, 0711, err);
     rc = rc < 0 ? rc : wh_mkdir_p(p.logs, 0755, err);
@@ -87,6 +93,7 @@ int wh_paths_init(wh_paths *paths, const char *state, const char *run, const cha
 void wh_paths_done(wh_paths *paths)
 {
     free(paths->state);
+    free(paths->images);
     free(paths->run);
     free(paths->logs);
     free(paths->keeper);

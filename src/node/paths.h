@@ -5,13 +5,14 @@
 #include "base/err.h"
 
 typedef struct wh_paths {
-    char *state;  /* /var/lib/wherry: database, images, volumes */
-    char *run;    /* /run/wherry: sockets, what a reboot may forget */
-    char *logs;   /* /var/log/pods */
+    char *state;                     /* /var/lib/wherry: database, volumes */
+    char *images;                    /* /var/lib/wherry/images: the store */
+    char *run;                       /* /run/wherry: sockets, what a reboot may forget */
+    char *logs;                      /* /var/log/pods */
     char *keeper, *runner, *prepare; /* programs */
 } wh_paths;
 
-/* NULL takes the default: of the system for root, below XDG_DATA_HOME and XDG_RUNTIME_DIR for others. Makes the folders.
- * -ENOENT names a program that is not found, and where it was looked for. */
+/* NULL takes the default: of the system for root, below XDG_DATA_HOME and XDG_RUNTIME_DIR for others. Makes
+ * the folders. -ENOENT names a program that is not found, and where it was looked for. */
 int wh_paths_init(wh_paths *paths, const char *state, const char *run, const char *logs, wh_err *err);
 void wh_paths_done(wh_paths *paths);

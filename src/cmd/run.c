@@ -1,0 +1,332 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* wherry run: one module in the foreground, as the user's own process, confined to what the command line
+ * grants; or the objects of a manifest (run_pods.c). */
+#include "base/file.h"
+#include "base/log.h"
+#include "cmd/cmd.h"
+#include "engine/engine.h"
+#include "image/image.h"
+#include "loop/loop.h"
+#include "net/addr.h"
+#include "node/paths.h"
+#include "runner/spec.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+
+#define RUN_FDS_MAX 64
+
+static struct {
+    wh_strv dirs, env, listen;
+    const char *invoke, *policy, *workdir;
+    uint64_t memory, stack;
+    int64_t timeout;
+    bool trace, no_sandbox, keep, quiet, summary, inherit_env, shared, plain_http;
+} opt = {.policy = "missing"};
+
+static const wh_opt options[] = {
+    {"dir", 'd', WH_OPT_LIST, &opt.dirs, "HOST[::GUEST][:ro]",
+     "Give the guest a folder, under the name GUEST"},
+    {"env", 'e', WH_OPT_LIST, &opt.env, "NAME[=VALUE]", "Set a variable; without a value, pass ours on"},
+    {"inherit-env", 0, WH_OPT_FLAG, &opt.inherit_env, NULL, "Pass all of our variables on"},
+    {"invoke", 0, WH_OPT_STR, &opt.invoke, "FUNCTION",
+     "Call this export instead of _start and print its results"},
+    {"listen", 'l', WH_OPT_LIST, &opt.listen, "ADDR:PORT",
+     "Listen there and hand the socket to the guest (LISTEN_FDS)"},
+    {"memory", 'm', WH_OPT_BYTES, &opt.memory, "BYTES", "Let the guest's memory grow up to this, e.g. 64Mi"},
+    {"stack", 0, WH_OPT_BYTES, &opt.stack, "BYTES", "Size of the guest's stack (512Ki)"},
+    {"timeout", 't', WH_OPT_DURATION, &opt.timeout, "TIME", "End the guest after this time, e.g. 30s"},
+    {"trace", 0, WH_OPT_FLAG, &opt.trace, NULL, "Print each host call with arguments, result and time"},
+    {"shared", 0, WH_OPT_FLAG, &opt.shared, NULL,
+     "Use code with deadline checks, as functions and filters do"},
+    {"pull", 0, WH_OPT_STR, &opt.policy, "always|missing|never", "When to ask the registry for an image"},
+    {"plain-http", 0, WH_OPT_FLAG, &opt.plain_http, NULL, "Allow a registry without TLS"},
+    {"no-sandbox", 0, WH_OPT_FLAG, &opt.no_sandbox, NULL, "Leave out the process sandbox, for debugging"},
+    {"keep", 0, WH_OPT_FLAG, &opt.keep, NULL, "Manifest: keep state and logs, and say where"},
+    {"quiet", 'q', WH_OPT_FLAG, &opt.quiet, NULL, "Manifest: print the containers' output only"},
+    {"summary", 0, WH_OPT_FLAG, &opt.summary, NULL,
+     "Manifest: end with a table of what ran, start times and memory"},
+    WH_CMD_DIR_OPTIONS,
+    {0},
+};
+
+static const wh_opt *run_options(void)
+{
+    return options;
+}
+
+/* Descriptors of the runner, by their number there. */
+typedef struct fd_table {
+    int fds[RUN_FDS_MAX];
+    int n;
+} fd_table;
+
+static int table_add(fd_table *table, int fd, wh_err *err)
+{
+    if (table->n >= RUN_FDS_MAX)
+        return wh_fail(err, -E2BIG, "at most %d folders and sockets can be given to a guest.",
+                       RUN_FDS_MAX - 8);
+    table->fds[table->n] = fd;
+    return table->n++;
+}
+
+/* HOST[::GUEST][:ro]; the guest's name is the host's by default. */
+static int add_dir(wh_runspec *spec, fd_table *table, const char *text, wh_err *err)
+{
+    auto_free char *host = wh_xstrdup(text);
+    bool read_only = wh_ends_with(host, ":ro");
+    int rc;
+
+    if (read_only)
+        host[strlen(host) - 3] = '\0';
+    char *separator = strstr(host, "::");
+    const char *guest = host;
+    if (separator != NULL) {
+        *separator = '\0';
+        guest = separator + 2;
+    }
+    int fd = open(host, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return wh_fail(err, -errno, "open folder '%s' of --dir %s", host, text);
+    rc = table_add(table, fd, err);
+    if (rc < 0) {
+        close(fd);
+        return rc;
+    }
+    spec->dirs[spec->n_dirs++] =
+        (wh_runspec_dir){.guest_path = wh_xstrdup(guest), .fd = rc, .read_only = read_only};
+    return 0;
+}
+
+static int add_listener(wh_runspec *spec, fd_table *table, const char *text, wh_err *err)
+{
+    wh_addr addr;
+    int fd = -1;
+    int rc = wh_addr_parse(text, -1, &addr, err);
+
+    rc = rc < 0 ? rc : wh_listen(&addr, 0600, &fd, err);
+    if (rc < 0)
+        return wh_wrap(err, "--listen %s", text);
+    fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK);
+    rc = table_add(table, fd, err);
+    if (rc < 0) {
+        close(fd);
+        return rc;
+    }
+    spec->listen_fds[spec->n_listen++] = rc;
+    return 0;
+}
+
+static int add_env(wh_runspec *spec, char *const *ours)
+{
+    if (opt.inherit_env)
+        for (size_t i = 0; ours[i] != NULL; i++)
+            wh_strv_push(&spec->env, ours[i]);
+    for (size_t i = 0; i < wh_strv_len(opt.env); i++) {
+        const char *value = strchr(opt.env[i], '=') != NULL ? NULL : getenv(opt.env[i]);
+        if (strchr(opt.env[i], '=') != NULL)
+            wh_strv_push(&spec->env, opt.env[i]);
+        else if (value != NULL)
+            wh_strv_push_take(&spec->env, wh_xasprintf("%s=%s", opt.env[i], value));
+        else
+            return wh_cmd_usage("--env %s: no such variable here; use NAME=VALUE", opt.env[i]);
+    }
+    return 0;
+}
+
+static wh_child runner;
+static int runner_code, runner_status;
+
+static void runner_ended(wh_child *child, int code, int status)
+{
+    runner_code = code;
+    runner_status = status;
+    wh_loop_stop(child->user, 0);
+}
+
+static void forward_signal(const struct signalfd_siginfo *info, void *user)
+{
+    (void)user;
+    wh_child_kill(&runner, (int)info->ssi_signo);
+}
+
+static int run_program(const char *program, const char *name, const fd_table *table, wh_err *err)
+{
+    const int forwarded[] = {SIGINT, SIGTERM, SIGHUP};
+    wh_loop *loop = NULL;
+    char *argv[] = {wh_xasprintf("wherry: %s", name), NULL, NULL};
+    char no_sandbox[] = WH_RUNNER_NO_SANDBOX;
+    char *env[] = {NULL};
+    wh_spawn spawn = {.path = program,
+                      .argv = argv,
+                      .env = env,
+                      .fds = table->fds,
+                      .n_fds = (size_t)table->n,
+                      .death_signal = SIGKILL};
+    int rc = wh_loop_new(&loop, err);
+
+    if (opt.no_sandbox)
+        argv[1] = no_sandbox;
+    for (size_t i = 0; rc == 0 && i < WH_ARRAY_LEN(forwarded); i++)
+        rc = wh_loop_signal(loop, forwarded[i], forward_signal, NULL, err);
+    rc = rc < 0 ? rc : wh_child_start(loop, &runner, &spawn, runner_ended, loop, err);
+    free(argv[0]);
+    if (rc < 0)
+        return rc;
+    wh_loop_run(loop);
+    wh_child_done(&runner);
+    wh_loop_free(loop);
+    return 0;
+}
+
+/* Says how it ended when that was not the guest's own exit, and is the exit code. */
+static int report_end(int end_fd)
+{
+    wh_end_record end;
+    wh_err err = {0};
+
+    if (wh_end_record_read(end_fd, &end, &err) < 0) {
+        if (runner_code == CLD_EXITED)
+            return runner_status;
+        fprintf(stderr, "wherry: the runner was killed by signal %d (%s)\n", runner_status,
+                strsignal(runner_status));
+        return 128 + runner_status;
+    }
+    bool silent = strcmp(end.reason, "Completed") == 0 || strcmp(end.reason, "Error") == 0 ||
+                  strcmp(end.reason, "Stopped") == 0;
+    if (!silent)
+        fprintf(stderr, "wherry: %s: %s\n", end.reason, end.message);
+    return end.exit_code;
+}
+
+static wh_pull_policy pull_policy(void)
+{
+    if (wh_streq(opt.policy, "always"))
+        return WH_PULL_ALWAYS;
+    return wh_streq(opt.policy, "never") ? WH_PULL_NEVER : WH_PULL_IF_NOT_PRESENT;
+}
+
+static int load_code(const wh_paths *paths, const char *image_name, const char *program, wh_code *ret,
+                     char **ret_title, wh_err *err)
+{
+    wh_pull_options pull = {.policy = pull_policy(), .plain_http = opt.plain_http};
+    wh_image_error failure = {0};
+    auto_image wh_image *image = NULL;
+    wh_store *store = NULL;
+    int rc = wh_store_open(paths->images, paths->prepare, &store, err);
+
+    if (rc < 0)
+        return rc;
+    rc = wh_image_pull(store, image_name, &pull, &image, &failure);
+    if (rc == 0)
+        rc = wh_image_code(store, image, program, opt.shared ? WH_PROFILE_SHARED : WH_PROFILE_POD, ret,
+                           &failure);
+    if (rc == 0)
+        *ret_title = wh_xstrdup(image->title != NULL ? image->title : image_name);
+    else if (err != NULL)
+        *err = failure.err;
+    wh_store_close(store);
+    return rc;
+}
+
+/* Fills what the command line says about the guest; descriptors go into the table in the order of their
+ * numbers. */
+static int fill_spec(wh_runspec *spec, fd_table *table, const wh_code *code, int end_fd, wh_err *err)
+{
+    int rc = 0;
+
+    spec->profile = code->profile;
+    spec->code_fd = table_add(table, fcntl(code->fd, F_DUPFD_CLOEXEC, 3), err);
+    spec->end_fd = table_add(table, end_fd, err);
+    spec->log_fd = spec->control_fd = -1;
+    spec->stop_signal = SIGTERM;
+    spec->trace = opt.trace;
+    spec->landlock_optional = true;
+    spec->memory_bytes_max = opt.memory;
+    spec->stack_bytes_max = opt.stack;
+    spec->deadline = opt.timeout;
+    spec->invoke = opt.invoke != NULL ? wh_xstrdup(opt.invoke) : NULL;
+    spec->dirs = wh_xcalloc(RUN_FDS_MAX, sizeof(*spec->dirs));
+    spec->listen_fds = wh_xcalloc(RUN_FDS_MAX, sizeof(*spec->listen_fds));
+    for (size_t i = 0; rc == 0 && i < wh_strv_len(opt.dirs); i++)
+        rc = add_dir(spec, table, opt.dirs[i], err);
+    for (size_t i = 0; rc == 0 && i < wh_strv_len(opt.listen); i++)
+        rc = add_listener(spec, table, opt.listen[i], err);
+    return rc;
+}
+
+static int run_module(int argc, char **argv)
+{
+    extern char **environ;
+    wh_err err = {0};
+    wh_paths paths = {0};
+    wh_code code = {.fd = -1};
+    auto_free char *title = NULL;
+    auto_runspec wh_runspec *spec = wh_xnew(wh_runspec);
+    int end_fd = memfd_create("end", MFD_CLOEXEC);
+    fd_table table = {.fds = {0, 1, 2, -1}, .n = 4};
+
+    if (end_fd < 0) {
+        wh_fail(&err, -errno, "memfd_create");
+        return wh_cmd_fail(&err);
+    }
+    if (wh_paths_init(&paths, wh_cmd_dirs_given.root, wh_cmd_dirs_given.run, NULL, &err) < 0 ||
+        load_code(&paths, argv[0], argc > 1 ? argv[1] : NULL, &code, &title, &err) < 0 ||
+        fill_spec(spec, &table, &code, end_fd, &err) < 0)
+        return wh_cmd_fail(&err);
+    int rc = add_env(spec, environ);
+    if (rc != 0)
+        return rc;
+    spec->id = wh_xstrdup("run");
+    spec->name = wh_xstrdup(title);
+    wh_strv_push(&spec->args, title);
+    for (int i = 1; i < argc; i++)
+        wh_strv_push(&spec->args, argv[i]);
+    table.fds[WH_RUNSPEC_FD] = wh_runspec_memfd(spec, &err);
+    if (table.fds[WH_RUNSPEC_FD] < 0 || run_program(paths.runner, title, &table, &err) < 0)
+        return wh_cmd_fail(&err);
+    wh_code_done(&code);
+    wh_paths_done(&paths);
+    return report_end(end_fd);
+}
+
+static bool is_manifest(const char *name)
+{
+    return wh_ends_with(name, ".yaml") || wh_ends_with(name, ".yml") || wh_ends_with(name, ".json") ||
+           strcmp(name, "-") == 0;
+}
+
+static int run(int argc, char **argv)
+{
+    if (argc < 1)
+        return wh_cmd_usage("run: which module, image or manifest? See 'wherry run --help'");
+    if (!wh_streq(opt.policy, "always") && !wh_streq(opt.policy, "missing") && !wh_streq(opt.policy, "never"))
+        return wh_cmd_usage("--pull takes always, missing or never, not '%s'", opt.policy);
+    if (!is_manifest(argv[0]))
+        return run_module(argc, argv);
+    if (argc > 1)
+        return wh_cmd_usage("run: a manifest takes no arguments, found '%s'", argv[1]);
+    wh_run_pods_options pods = {.manifest = argv[0],
+                                .keep = opt.keep,
+                                .quiet = opt.quiet,
+                                .summary = opt.summary,
+                                .timeout_ns = opt.timeout};
+    return wh_run_pods(&pods);
+}
+
+const wh_verb wh_cmd_run = {
+    .name = "run",
+    .args = "FILE.wasm|IMAGE|MANIFEST.yaml [ARG...]",
+    .summary = "Run a module, an image or the pods of a manifest in the foreground",
+    .detail =
+        "A module sees nothing of the machine but what --dir, --env and --listen give it. Its exit code becomes\n"
+        "ours; a trap is 134, memory that cannot be had 137, a stop by signal 128 plus its number.\n\n"
+        "A manifest (YAML or JSON, several documents) may hold Pods, ConfigMaps, Secrets and Jobs. Output is\n"
+        "prefixed by container; Ctrl-C ends everything gracefully, a second one at once.",
+    .options = run_options,
+    .run = run,
+    .stop_at_operand = true,
+};
