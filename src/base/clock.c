@@ -135,21 +135,36 @@ static int days_of_month(int y, int m)
     return days[m - 1] + (m == 2 && leap);
 }
 
+static bool take_date(const char **s, int64_t *ret_days)
+{
+    int y, m, d;
+    if (!take_number(s, 4, 0, 9999, &y) || !take_char(s, '-') || !take_number(s, 2, 1, 12, &m) ||
+        !take_char(s, '-') || !take_number(s, 2, 1, days_of_month(y, m), &d))
+        return false;
+    *ret_days = days_from_civil(y, m, d);
+    return true;
+}
+
+static bool take_time(const char **s, int64_t *ret_sec)
+{
+    int h, m, sec;
+    if (!take_number(s, 2, 0, 23, &h) || !take_char(s, ':') || !take_number(s, 2, 0, 59, &m) ||
+        !take_char(s, ':'))
+        return false;
+    if (!take_number(s, 2, 0, 60, &sec)) /* 60: a leap second is the next minute's first */
+        return false;
+    *ret_sec = h * 3600 + m * 60 + sec;
+    return true;
+}
+
 int wh_rfc3339_parse(const char *s, wh_time *ret)
 {
-    int y, m, d, h, min, sec;
-    int64_t ns = 0, offset = 0, total;
-    if (s == NULL || !take_number(&s, 4, 0, 9999, &y) || !take_char(&s, '-') ||
-        !take_number(&s, 2, 1, 12, &m) || !take_char(&s, '-') ||
-        !take_number(&s, 2, 1, days_of_month(y, m), &d) || !take_char(&s, 'T'))
-        return -EINVAL;
-    if (!take_number(&s, 2, 0, 23, &h) || !take_char(&s, ':') || !take_number(&s, 2, 0, 59, &min) ||
-        !take_char(&s, ':') ||
-        !take_number(&s, 2, 0, 60, &sec)) /* 60: a leap second is the next minute's first */
+    int64_t days, sec, ns = 0, offset = 0, total;
+    if (s == NULL || !take_date(&s, &days) || !take_char(&s, 'T') || !take_time(&s, &sec))
         return -EINVAL;
     if (!take_fraction(&s, &ns) || !take_offset(&s, &offset) || *s != '\0')
         return -EINVAL;
-    int64_t since = days_from_civil(y, m, d) * 86400 + h * 3600 + min * 60 + sec - offset;
+    int64_t since = days * 86400 + sec - offset;
     if (__builtin_mul_overflow(since, WH_SEC, &total) || __builtin_add_overflow(total, ns, &total))
         return -EINVAL;
     *ret = total;

@@ -116,43 +116,58 @@ static int walk_open_here(const walk *w, int flags, mode_t mode)
     return fd < 0 ? -errno : fd;
 }
 
-/* Opens the last component. 0 means that it was a link, whose text is now in front of the rest. */
-static int walk_open_last(walk *w, const char *name, int flags, mode_t mode, bool slash)
+/* If the last component is a link, puts its text in front of the rest and answers 1; 0 when it is none, or
+ * not there. */
+static int walk_follow_last(walk *w, const char *name)
 {
     struct stat st;
-    int dir = w->fds[w->depth];
-    bool exclusive = (flags & (O_CREAT | O_EXCL)) == (O_CREAT | O_EXCL);
-    if (slash && (flags & O_CREAT) != 0)
-        return -EISDIR;
-    if (slash)
-        flags |= O_DIRECTORY;
-    if (!exclusive && (slash || (flags & O_NOFOLLOW) == 0)) {
-        auto_close int link = openat(dir, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
-        if (link < 0 && errno != ENOENT)
-            return -errno;
-        if (link >= 0 && fstat(link, &st) < 0)
-            return -errno;
-        if (link >= 0 && S_ISLNK(st.st_mode)) {
-            int rc = walk_link(w, link);
-            return rc < 0 ? rc : 0;
-        }
-    }
-    /* O_NOFOLLOW whatever was asked: a link that appeared just now is not to be followed by the kernel. */
-    auto_close int fd = openat(dir, name, flags | O_NOFOLLOW, mode);
+    auto_close int fd = openat(w->fds[w->depth], name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0)
+        return errno == ENOENT ? 0 : -errno;
+    if (fstat(fd, &st) < 0)
+        return -errno;
+    if (!S_ISLNK(st.st_mode))
+        return 0;
+    int rc = walk_link(w, fd);
+    return rc < 0 ? rc : 1;
+}
+
+/* Opens what is not a link, or is one that may be opened itself. O_NOFOLLOW whatever was asked: a link that
+ * appeared just now is not to be followed by the kernel. */
+static int walk_open_name(const walk *w, const char *name, int flags, mode_t mode, bool link_ok)
+{
+    struct stat st;
+    auto_close int fd = openat(w->fds[w->depth], name, flags | O_NOFOLLOW, mode);
     if (fd < 0)
         return -errno;
-    if ((flags & O_PATH) != 0 && (slash || (flags & O_NOFOLLOW) == 0)) {
+    if ((flags & O_PATH) != 0 && !link_ok) { /* which opens links in spite of O_NOFOLLOW */
         if (fstat(fd, &st) < 0)
             return -errno;
         if (S_ISLNK(st.st_mode))
             return -EAGAIN;
     }
-    /* 0 says "go on": our descriptor must not be that one. */
-    if (fd == 0) {
+    if (fd == 0) { /* 0 says "go on" to our caller: it must not be that one */
         int moved = fcntl(fd, F_DUPFD_CLOEXEC, 3);
         return moved < 0 ? -errno : moved;
     }
     return WH_TAKE_FD(fd);
+}
+
+/* Opens the last component. 0 means that it was a link, whose text is now in front of the rest. */
+static int walk_open_last(walk *w, const char *name, int flags, mode_t mode, bool slash)
+{
+    bool exclusive = (flags & (O_CREAT | O_EXCL)) == (O_CREAT | O_EXCL);
+    bool follow = slash || (flags & O_NOFOLLOW) == 0;
+    if (slash && (flags & O_CREAT) != 0)
+        return -EISDIR;
+    if (slash)
+        flags |= O_DIRECTORY;
+    if (follow && !exclusive) {
+        int rc = walk_follow_last(w, name);
+        if (rc != 0)
+            return rc < 0 ? rc : 0;
+    }
+    return walk_open_name(w, name, flags, mode, !follow);
 }
 
 static int walk_run(walk *w, int flags, mode_t mode)
