@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"wherry.dev/tests/cluster/registry"
 	. "wherry.dev/tests/cluster/suite"
 )
 
@@ -262,9 +263,11 @@ func TestMissingImageSaysSo(t *testing.T) {
 func TestContainerImageInDockersForm(t *testing.T) {
 	s, _ := setup(t)
 	module := moduleOf(t, "busybox")
-	reference, err := Images(t).PushImage("docker/shell:1", map[string][]byte{
-		"bin/sh": module, "data/file": []byte("from the image\n"),
-	}, "/bin/sh", "-c", "cat /data/file")
+	reference, err := Images(t).PushImage("docker/shell:1", registry.Image{
+		Files:      map[string][]byte{"bin/sh": module, "bin/cat": module, "data/file": []byte("from the image\n")},
+		Entrypoint: []string{"/bin/sh", "-c"},
+		Cmd:        []string{"cat /data/file"},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,7 +11,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 )
 
@@ -43,16 +45,22 @@ func (r *Registry) PushArtifact(name string, module []byte) (reference string, e
 		blob{"application/vnd.wasm.config.v0+json", config}, blob{"application/wasm", module})
 }
 
-// PushImage stores a container image such as docker build makes: the files are its root file system, the
-// entry point is the first word of a container without a command of its own.
-func (r *Registry) PushImage(name string, files map[string][]byte, entrypoint ...string) (reference string, err error) {
-	plain, packed, err := archive(files)
+// Image is a container image such as docker build makes.
+type Image struct {
+	Files      map[string][]byte // its root file system, by paths without a leading slash
+	Entrypoint []string
+	Cmd        []string
+}
+
+// PushImage stores a container image and returns its reference.
+func (r *Registry) PushImage(name string, image Image) (reference string, err error) {
+	plain, packed, err := archive(image.Files)
 	if err != nil {
 		return "", err
 	}
 	config, err := json.Marshal(map[string]any{
 		"created": "2026-01-01T00:00:00Z", "architecture": "wasm", "os": "wasip1",
-		"config": map[string]any{"Entrypoint": entrypoint, "Env": []string{"PATH=/usr/bin:/bin:/"}},
+		"config": map[string]any{"Entrypoint": image.Entrypoint, "Cmd": image.Cmd, "Env": []string{"PATH=/usr/bin:/bin:/"}},
 		"rootfs": map[string]any{"type": "layers", "diff_ids": []string{digest(plain)}},
 	})
 	if err != nil {
@@ -111,12 +119,20 @@ func send(method, path, mediaType string, content []byte) error {
 	return nil
 }
 
-// archive packs files, by their paths without a leading slash, into a tar, as it is and compressed.
+// archive packs files, by their paths without a leading slash, into a tar, as it is and compressed. The first file
+// of a content is stored, the others are hard links to it, as in the image of the real BusyBox.
 func archive(files map[string][]byte) (plain, packed []byte, err error) {
 	var text, compressed bytes.Buffer
 	writer := tar.NewWriter(&text)
-	for name, content := range files {
+	stored := map[string]string{}
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		content := files[name]
 		header := &tar.Header{Name: name, Mode: 0o755, Size: int64(len(content)), Format: tar.FormatPAX}
+		if first, found := stored[digest(content)]; found {
+			header.Typeflag, header.Linkname, header.Size, content = tar.TypeLink, first, 0, nil
+		} else {
+			stored[digest(content)] = name
+		}
 		if err := writer.WriteHeader(header); err != nil {
 			return nil, nil, err
 		}
