@@ -20,6 +20,7 @@ static void find_memory(wh_instance *instance)
     if (item.kind == WASMTIME_EXTERN_MEMORY) {
         instance->memory = item.of.memory;
         instance->has_memory = true;
+        instance->seen_bytes = UINT64_MAX; /* nothing was seen yet */
     }
     wasmtime_extern_delete(&item);
 }
@@ -134,9 +135,11 @@ wh_end wh_wasmtime_call(wh_instance *instance, const wh_func *func, wh_slot *io,
     if (instance->epochs && instance->depth == 0)
         set_deadline(instance, deadline_ticks);
     wasm_trap_t *trap = NULL;
+    wasmtime_func_t handle;
+    memcpy(&handle, func, sizeof(handle));
     instance->depth++;
-    wasmtime_error_t *error = wasmtime_func_call_unchecked(
-        instance->context, (const wasmtime_func_t *)(const void *)func, (wasmtime_val_raw_t *)io, n, &trap);
+    wasmtime_error_t *error =
+        wasmtime_func_call_unchecked(instance->context, &handle, (wasmtime_val_raw_t *)io, n, &trap);
     instance->depth--;
     if (__builtin_expect(error == NULL && trap == NULL, 1)) {
         outcome->end = WH_END_OK;
@@ -149,8 +152,9 @@ int wh_wasmtime_memory(wh_instance *instance, uint8_t **ret_base, size_t *ret_by
 {
     if (!instance->has_memory)
         return -ENOENT;
-    *ret_base = wasmtime_memory_data(instance->context, &instance->memory);
-    *ret_bytes = wasmtime_memory_data_size(instance->context, &instance->memory);
+    wh_wasmtime_see_memory(instance);
+    *ret_base = instance->mem;
+    *ret_bytes = instance->mem_bytes;
     return 0;
 }
 

@@ -48,6 +48,11 @@ struct wh_instance {
     wasmtime_context_t *context;
     wasmtime_instance_t instance;
     wasmtime_memory_t memory;
+    /* The memory as it was when the limiter had counted `seen_bytes`: it changes by growth only, which the
+     * limiter sees first. Asking the engine at every call would cost as much as the call. */
+    uint8_t *mem;
+    size_t mem_bytes;
+    uint64_t seen_bytes;
     void *user;
     wh_shim_limits limits;
     /* Why a host function ended the guest, until the call that it interrupts has returned. */
@@ -87,6 +92,16 @@ wh_end wh_wasmtime_call(wh_instance *instance, const wh_func *func, wh_slot *io,
                         uint32_t deadline_ticks, wh_outcome *outcome);
 int wh_wasmtime_memory(wh_instance *instance, uint8_t **ret_base, size_t *ret_bytes);
 uint64_t wh_wasmtime_memory_peak(const wh_instance *instance);
+
+/* After this mem and mem_bytes are true, until the guest runs again. */
+static inline void wh_wasmtime_see_memory(wh_instance *instance)
+{
+    if (__builtin_expect(instance->seen_bytes == instance->limits.memory_bytes, 1))
+        return;
+    instance->mem = wasmtime_memory_data(instance->context, &instance->memory);
+    instance->mem_bytes = wasmtime_memory_data_size(instance->context, &instance->memory);
+    instance->seen_bytes = instance->limits.memory_bytes;
+}
 
 /* outcome.c: says how a call ended. Consumes trap and error, of which at least one is set. */
 wh_end wh_wasmtime_outcome(wh_instance *instance, wasm_trap_t *trap, wasmtime_error_t *error,

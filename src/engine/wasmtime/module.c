@@ -106,16 +106,15 @@ void wh_wasmtime_sig(const wasm_functype_t *type, char out[WH_SIG_BYTES])
 /* A C string of a name, NUL bytes shown; the caller's to free. */
 static char *name_dup(const wasm_name_t *name)
 {
-    char *s = wh_xstrndup("", 0);
-    if (name->size > 0) {
-        free(s);
-        s = malloc(name->size + 1);
-        if (s == NULL)
-            return NULL;
-        for (size_t i = 0; i < name->size; i++)
-            s[i] = name->data[i] != '\0' ? name->data[i] : '?';
-        s[name->size] = '\0';
+    char *s = malloc(name->size + 1);
+    if (s == NULL)
+        return NULL;
+    for (size_t i = 0; i < name->size; i++) {
+        s[i] = name->data[i];
+        if (s[i] == '\0')
+            s[i] = '?';
     }
+    s[name->size] = '\0';
     return s;
 }
 
@@ -123,7 +122,8 @@ static char kind_letter(const wasm_externtype_t *type)
 {
     static const char letters[] = {'f', 'g', 't', 'm', 'e'}; /* WASM_EXTERN_FUNC .. TABLE, MEMORY, tags */
     wasm_externkind_t kind = wasm_externtype_kind(type);
-    return kind < WH_ARRAY_LEN(letters) ? letters[kind] : '?';
+    wh_assert(kind < WH_ARRAY_LEN(letters));
+    return letters[kind];
 }
 
 typedef int (*each_fn)(void *user, bool import, const wh_type_names *type);

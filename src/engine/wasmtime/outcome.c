@@ -33,7 +33,10 @@ static size_t append_clean(char *out, size_t bytes, size_t at, const char *text,
 {
     for (size_t i = 0; i < n && at + 1 < bytes; i++) {
         unsigned char c = (unsigned char)text[i];
-        out[at++] = (c < 0x20 && c != '\n') || c == 0x7f ? '?' : (char)c;
+        out[at] = text[i];
+        if ((c < 0x20 && c != '\n') || c == 0x7f)
+            out[at] = '?';
+        at++;
     }
     out[at] = '\0';
     return at;

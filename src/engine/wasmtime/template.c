@@ -33,8 +33,9 @@ static wasm_trap_t *host_call(void *env, wasmtime_caller_t *caller, wasmtime_val
     wh_instance *instance = wasmtime_context_get_data(context);
     wh_frame frame = {.user = instance->user};
     if (instance->has_memory) {
-        frame.mem = wasmtime_memory_data(context, &instance->memory);
-        frame.mem_bytes = wasmtime_memory_data_size(context, &instance->memory);
+        wh_wasmtime_see_memory(instance);
+        frame.mem = instance->mem;
+        frame.mem_bytes = instance->mem_bytes;
     } else if (!instance->ready) {
         find_memory(caller, context, &frame);
     }
