@@ -38,8 +38,7 @@ func prepare(t *testing.T) suiteRun {
 	if _, err := artifact.E2E.Find(); errors.Is(err, artifact.ErrMissing) {
 		t.Skip(err)
 	}
-	agent := suite.Node(t, node.Options{Flags: []string{"--max-pods", "200"}})
-	_, _ = cluster.TryKubectl("", "taint", "node", agent.Name, "kubernetes.io/arch-")
+	suite.Node(t, node.Options{Flags: []string{"--max-pods", "200", "--taint", "none"}})
 	pushImages(t)
 	directory, err := os.MkdirTemp(isolate.Directory(), "e2e")
 	if err != nil {

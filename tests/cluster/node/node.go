@@ -95,9 +95,11 @@ func (n *Node) arguments(name string) []string {
 		"--log-dir", filepath.Join(n.Directory, "logs"),
 		"--name", name,
 		"--node-ip", n.Address,
-		"--kubeconfig", filepath.Join(n.Directory, "kubeconfig"),
+		"--listen", fmt.Sprintf("%s:%d", n.Address, Port),
+		"--healthz", n.Address + ":10248",
 		"--bootstrap-kubeconfig", n.cluster.BootstrapKubeconfig(),
-		"--cgroup-parent", isolate.Group() + "/" + name,
+		"--cgroup", isolate.Group() + "/" + name,
+		"--log-level", "debug",
 	}
 }
 

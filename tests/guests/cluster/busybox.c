@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Many small commands in one guest, chosen by argv[0] as BusyBox does: what the cluster tests and the upstream
- * end-to-end specs run in their containers. A command does what those need and no more. */
+/* Many small commands in one guest, chosen by argv[0] as BusyBox does: what the cluster tests and the
+ * upstream end-to-end specs run in their containers. A command does what those need and no more. */
 #include "shell.h"
 
 #include <ctype.h>
@@ -85,7 +85,9 @@ static int run_echo(int argc, char **argv, struct io *io)
 {
     int i = 1;
     bool newline = true, escapes = false;
-    for (; i < argc && argv[i][0] == '-' && argv[i][1] != '\0' && strspn(argv[i] + 1, "neE") == strlen(argv[i] + 1); i++) {
+    for (; i < argc && argv[i][0] == '-' && argv[i][1] != '\0' &&
+           strspn(argv[i] + 1, "neE") == strlen(argv[i] + 1);
+         i++) {
         newline = newline && strchr(argv[i], 'n') == NULL;
         escapes = escapes || strchr(argv[i], 'e') != NULL;
     }
@@ -118,7 +120,10 @@ static int run_printf(int argc, char **argv, struct io *io)
                 char spec[24], kind = at[1 + n];
                 const char *value = next < argc && kind != '%' ? argv[next++] : "";
                 snprintf(spec, sizeof spec, "%%%.*s%s", (int)(n < 16 ? n : 16), at + 1,
-                         kind == 's' || kind == 'b' ? "s" : kind == 'x' ? "lx" : kind == 'o' ? "lo" : "ld");
+                         kind == 's' || kind == 'b' ? "s"
+                         : kind == 'x'              ? "lx"
+                         : kind == 'o'              ? "lo"
+                                                    : "ld");
                 if (kind == '%')
                     fputc('%', io->out);
                 else if (kind == 'b')
@@ -263,7 +268,8 @@ static int run_grep(int argc, char **argv, struct io *io)
     bool invert = has_option(argv, 'v'), quiet = has_option(argv, 'q'), counting = has_option(argv, 'c');
     regex_t regex;
     (void)argc;
-    if (argv[at] == NULL || regcomp(&regex, argv[at], flags | REG_NOSUB | (has_option(argv, 'i') ? REG_ICASE : 0)) != 0) {
+    if (argv[at] == NULL ||
+        regcomp(&regex, argv[at], flags | REG_NOSUB | (has_option(argv, 'i') ? REG_ICASE : 0)) != 0) {
         fputs("grep: give a pattern that is a regular expression\n", io->err);
         return 2;
     }
@@ -314,7 +320,8 @@ static int run_sort(int argc, char **argv, struct io *io)
     qsort(lines, n, sizeof *lines, compare_lines);
     for (size_t i = 0; i < n; i++) {
         size_t k = has_option(argv, 'r') ? n - 1 - i : i;
-        if (i == 0 || !has_option(argv, 'u') || strcmp(lines[k], lines[has_option(argv, 'r') ? k + 1 : k - 1]) != 0)
+        if (i == 0 || !has_option(argv, 'u') ||
+            strcmp(lines[k], lines[has_option(argv, 'r') ? k + 1 : k - 1]) != 0)
             fprintf(io->out, lines[k][strlen(lines[k]) - 1] == '\n' ? "%s" : "%s\n", lines[k]);
     }
     close_input(io, file);
@@ -473,7 +480,8 @@ static int run_ls(int argc, char **argv, struct io *io)
     int i = first_operand(argv), status = 0;
     const char *here[] = {".", NULL};
     (void)argc;
-    for (const char *const *path = argv[i] != NULL ? (const char *const *)(argv + i) : here; *path != NULL; path++) {
+    for (const char *const *path = argv[i] != NULL ? (const char *const *)(argv + i) : here; *path != NULL;
+         path++) {
         struct dirent **entries;
         struct stat st;
         if (stat(*path, &st) == 0 && !S_ISDIR(st.st_mode)) {
@@ -572,11 +580,24 @@ static int run_stat(int argc, char **argv, struct io *io)
             continue;
         }
         switch (*++at) {
-        case 'n': fputs(argv[i], io->out); break;
-        case 's': fprintf(io->out, "%lld", (long long)st.st_size); break;
-        case 'h': fprintf(io->out, "%llu", (unsigned long long)st.st_nlink); break;
-        case 'Y': fprintf(io->out, "%lld", (long long)st.st_mtim.tv_sec); break;
-        case 'F': fputs(S_ISDIR(st.st_mode) ? "directory" : S_ISREG(st.st_mode) ? "regular file" : "other", io->out); break;
+        case 'n':
+            fputs(argv[i], io->out);
+            break;
+        case 's':
+            fprintf(io->out, "%lld", (long long)st.st_size);
+            break;
+        case 'h':
+            fprintf(io->out, "%llu", (unsigned long long)st.st_nlink);
+            break;
+        case 'Y':
+            fprintf(io->out, "%lld", (long long)st.st_mtim.tv_sec);
+            break;
+        case 'F':
+            fputs(S_ISDIR(st.st_mode)   ? "directory"
+                  : S_ISREG(st.st_mode) ? "regular file"
+                                        : "other",
+                  io->out);
+            break;
         default:
             fprintf(io->err, "stat: %%%c is not to be known in WASI preview 1\n", *at);
             return 1;
@@ -607,12 +628,17 @@ static bool test_file(char kind, const char *path)
     if ((kind == 'L' || kind == 'h' ? lstat : stat)(path, &st) != 0)
         return false;
     switch (kind) {
-    case 'd': return S_ISDIR(st.st_mode);
-    case 'f': return S_ISREG(st.st_mode);
+    case 'd':
+        return S_ISDIR(st.st_mode);
+    case 'f':
+        return S_ISREG(st.st_mode);
     case 'L':
-    case 'h': return S_ISLNK(st.st_mode);
-    case 's': return st.st_size > 0;
-    default: return true;
+    case 'h':
+        return S_ISLNK(st.st_mode);
+    case 's':
+        return st.st_size > 0;
+    default:
+        return true;
     }
 }
 
@@ -627,7 +653,7 @@ static bool test_pair(const char *left, const char *op, const char *right, bool 
     for (int i = 0; i < 6; i++)
         if (strcmp(op, numbers[i]) == 0) {
             long a = atol(left), b = atol(right);
-            return (bool[]){a == b, a != b, a < b, a <= b, a > b, a >= b}[i];
+            return (bool[]){a == b, a != b, a<b, a <= b, a> b, a >= b}[i];
         }
     *known = false;
     return false;
@@ -773,7 +799,8 @@ static int run_sleep(int argc, char **argv, struct io *io)
 
 static int run_date(int argc, char **argv, struct io *io)
 {
-    const char *format = argc > 1 && argv[argc - 1][0] == '+' ? argv[argc - 1] + 1 : "%a %b %e %H:%M:%S UTC %Y";
+    const char *format =
+        argc > 1 && argv[argc - 1][0] == '+' ? argv[argc - 1] + 1 : "%a %b %e %H:%M:%S UTC %Y";
     time_t now = time(NULL);
     struct tm parts;
     char text[128];
@@ -794,7 +821,8 @@ static bool full_name(const char *name, char *ret, size_t room)
     while (file != NULL && !found && getline(&line, &size, file) > 0) {
         char *rest = line, *first = NULL;
         line[strcspn(line, "#\n")] = '\0';
-        for (char *word = strtok_r(line, " \t", &rest); word != NULL && !found; word = strtok_r(NULL, " \t", &rest)) {
+        for (char *word = strtok_r(line, " \t", &rest); word != NULL && !found;
+             word = strtok_r(NULL, " \t", &rest)) {
             if (word != line && first == NULL)
                 first = word;
             found = first != NULL && strcmp(word, name) == 0;

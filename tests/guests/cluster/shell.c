@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The shell: a parser that makes a tree, and what walks it. Left out: here-documents, functions, case, job control and
- * signals, which a guest of WASI preview 1 does not have; `trap` is accepted and never fires. */
+/* The shell: a parser that makes a tree, and what walks it. Left out: here-documents, functions, case, job
+ * control and signals, which a guest of WASI preview 1 does not have; `trap` is accepted and never fires. */
 #include "shell.h"
 
 #include <ctype.h>
@@ -14,9 +14,9 @@
 enum kind { SIMPLE, PIPE, AND, OR, SEQUENCE, NOT, IF, WHILE, UNTIL, FOR, GROUP, SUBSHELL };
 
 struct redirect {
-    int fd;         /* 0, 1 or 2 */
-    char mode;      /* '<' read, '>' write, 'a' append, '&' the same as another */
-    char *word;     /* a path, or the other's number */
+    int fd;     /* 0, 1 or 2 */
+    char mode;  /* '<' read, '>' write, 'a' append, '&' the same as another */
+    char *word; /* a path, or the other's number */
     struct redirect *next;
 };
 
@@ -39,9 +39,9 @@ struct shell {
     char **args; /* $0, $1, ... */
     int n_args;
     int status;
-    int loops;              /* nesting */
-    int breaking;           /* loops to leave; negative: to go on with the next turn of */
-    int guarded; /* inside what is tested: set -e does not count there */
+    int loops;    /* nesting */
+    int breaking; /* loops to leave; negative: to go on with the next turn of */
+    int guarded;  /* inside what is tested: set -e does not count there */
     bool exiting, exit_on_error;
 };
 
@@ -83,7 +83,8 @@ static char *text_take(struct text *text)
 
 static const char *skip_quoted(const char *at);
 
-/* Past a parenthesis or brace that `at` stands behind, with whatever nests in it. NULL: it is never closed. */
+/* Past a parenthesis or brace that `at` stands behind, with whatever nests in it. NULL: it is never closed.
+ */
 static const char *skip_nested(const char *at, char open, char close)
 {
     for (int depth = 1; *at != '\0';) {
@@ -392,8 +393,8 @@ static bool list_ends(struct shell *sh)
     return false;
 }
 
-/* Commands up to the word that closes the list. What is sent to the background with & is skipped: nothing can run
- * beside us, and what scripts send there is what they do not wait for. */
+/* Commands up to the word that closes the list. What is sent to the background with & is skipped: nothing can
+ * run beside us, and what scripts send there is what they do not wait for. */
 static struct node *parse_list(struct shell *sh)
 {
     struct node *list = NULL;
@@ -513,15 +514,33 @@ static long arithmetic(struct shell *sh, const char **at, int level, struct io *
         *at += op[1] == '=' ? 2 : 1;
         long right = arithmetic(sh, at, level + 1, io);
         switch (op[0]) {
-        case '+': left += right; break;
-        case '-': left -= right; break;
-        case '*': left *= right; break;
-        case '/': left = right != 0 ? left / right : 0; break;
-        case '%': left = right != 0 ? left % right : 0; break;
-        case '<': left = op[1] == '=' ? left <= right : left < right; break;
-        case '>': left = op[1] == '=' ? left >= right : left > right; break;
-        case '=': left = left == right; break;
-        default: left = left != right; break;
+        case '+':
+            left += right;
+            break;
+        case '-':
+            left -= right;
+            break;
+        case '*':
+            left *= right;
+            break;
+        case '/':
+            left = right != 0 ? left / right : 0;
+            break;
+        case '%':
+            left = right != 0 ? left % right : 0;
+            break;
+        case '<':
+            left = op[1] == '=' ? left <= right : left < right;
+            break;
+        case '>':
+            left = op[1] == '=' ? left >= right : left > right;
+            break;
+        case '=':
+            left = left == right;
+            break;
+        default:
+            left = left != right;
+            break;
         }
     }
 }
@@ -544,11 +563,11 @@ static void expand_braces(struct shell *sh, char *inner, bool quoted, struct fie
     bool length = inner[0] == '#' && inner[1] != '\0';
     char *name = inner + length;
     size_t n = strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_0123456789");
-    char *operator = name + n;
-    bool empty_counts = *operator == ':';
-    char kind = empty_counts ? operator[1] : *operator;
-    const char *word = kind != '\0' ? operator + 1 + empty_counts : operator;
-    *operator = '\0';
+    char *operator= name + n;
+    bool empty_counts = *operator== ':';
+    char kind = empty_counts        ? operator[1] : * operator;
+    const char *word = kind != '\0' ? operator+ 1 + empty_counts : operator;
+    *operator= '\0';
     const char *value = isdigit((unsigned char)*name) ? positional(sh, atoi(name)) : getenv(name);
     bool unset = value == NULL || (empty_counts && *value == '\0');
     char *other = kind != '\0' && unset != (kind == '+') ? expand_one(sh, word, io) : NULL;
@@ -581,7 +600,8 @@ static void expand_all_args(struct shell *sh, bool quoted, bool joined, struct f
 }
 
 /* The expansion at the dollar at `at`; returns what stands behind it. */
-static const char *expand_dollar(struct shell *sh, const char *at, bool quoted, struct fields *fields, struct io *io)
+static const char *expand_dollar(struct shell *sh, const char *at, bool quoted, struct fields *fields,
+                                 struct io *io)
 {
     const char *end = skip_dollar(at);
     if (strncmp(at, "$((", 3) == 0 && end != NULL && end[-2] == ')') {
@@ -633,7 +653,8 @@ static const char *expand_dollar(struct shell *sh, const char *at, bool quoted, 
     return at + 1 + n;
 }
 
-static const char *expand_backquote(struct shell *sh, const char *at, bool quoted, struct fields *fields, struct io *io)
+static const char *expand_backquote(struct shell *sh, const char *at, bool quoted, struct fields *fields,
+                                    struct io *io)
 {
     const char *end = skip_quoted(at);
     char *value = capture(sh, at + 1, (size_t)(end - at) - 2, io);
@@ -736,7 +757,8 @@ static FILE *open_target(struct redirect *redirect, const char *path, struct io 
 }
 
 /* Applies the redirections to a copy of io. What was opened is listed for closing. */
-static bool apply_redirects(struct shell *sh, struct redirect *redirect, struct io *io, FILE **opened, size_t *n_opened)
+static bool apply_redirects(struct shell *sh, struct redirect *redirect, struct io *io, FILE **opened,
+                            size_t *n_opened)
 {
     for (; redirect != NULL; redirect = redirect->next) {
         char *word = expand_one(sh, redirect->word, io);

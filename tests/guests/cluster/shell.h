@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A small POSIX shell for a guest without processes: every command is a function in the same program, a pipe is a
- * buffer, and a subshell shares the variables of its parent. */
+/* A small POSIX shell for a guest without processes: every command is a function in the same program, a pipe
+ * is a buffer, and a subshell shares the variables of its parent. */
 #pragma once
 
 #include <stdbool.h>
@@ -18,8 +18,8 @@ struct applet {
     applet_fn *run;
 };
 
-/* The commands that are not part of the shell itself: busybox.c. NULL when there is none of that name; a path counts
- * as its last part. */
+/* The commands that are not part of the shell itself: busybox.c. NULL when there is none of that name; a path
+ * counts as its last part. */
 const struct applet *applet_find(const char *name);
 
 /* Runs a script: args[0] is $0, what follows is $1 and on. Returns its exit code. */
