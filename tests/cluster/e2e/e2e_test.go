@@ -59,27 +59,19 @@ func module(t *testing.T, name string) []byte {
 	return content
 }
 
-// pushImages pushes our stand-ins. Every command of the shell is a path of its own, as in the original.
+// pushImages pushes our stand-ins as Wasm artifacts, whose root a container may write to and which take any command.
 func pushImages(t *testing.T) {
 	t.Helper()
 	shell, tools := module(t, "busybox"), module(t, "agnhost")
-	bin := map[string][]byte{}
-	for _, name := range strings.Fields("ash awk basename bash cat cp date echo env false grep head hexdump hostname id ln " +
-		"ls mkdir mv printenv printf pwd readlink rm rmdir seq sh sleep sort stat tail test touch true uname wc wget whoami") {
-		bin["bin/"+name] = shell
-	}
-	agnhost := map[string][]byte{"agnhost": tools, "agnhost-2": tools}
-	for path, content := range bin {
-		agnhost[path] = content
-	}
-	busybox := registry.Image{Files: bin, Cmd: []string{"sh"}}
-	host := registry.Image{Files: agnhost, Entrypoint: []string{"/agnhost"}, Cmd: []string{"pause"}}
-	pause := registry.Image{Files: map[string][]byte{"pause": tools}, Entrypoint: []string{"/pause"}}
-	for name, image := range map[string]registry.Image{
-		"e2e/busybox:1.37.0-2": busybox, "e2e/agnhost:2.66.1": host, "e2e/agnhost:2.55": host,
-		"e2e/nginx:1.27.0-2": host, "e2e/nginx:1.28.0-2": host, "gc/pause:3.10.2": pause,
+	for name, content := range map[string][]byte{
+		"e2e/busybox:1.37.0-2": shell, "e2e/agnhost:2.66.1": tools, "e2e/agnhost:2.55": tools,
+		"e2e/nginx:1.27.0-2": tools, "e2e/nginx:1.28.0-2": tools, "gc/pause:3.10.2": tools,
 	} {
-		if _, err := suite.Images(t).PushImage(name, image); err != nil {
+		title := "/agnhost"
+		if strings.Contains(name, "busybox") {
+			title = "sh"
+		}
+		if _, err := suite.Images(t).PushArtifact(name, title, content); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -32,8 +32,8 @@ type manifest struct {
 }
 
 // PushArtifact stores a module in the CNCF's Wasm artifact layout and returns its reference. The name is a
-// repository with a tag.
-func (r *Registry) PushArtifact(name string, module []byte) (reference string, err error) {
+// repository with a tag; the title is the first word of a container without a command of its own.
+func (r *Registry) PushArtifact(name, title string, module []byte) (reference string, err error) {
 	config, err := json.Marshal(map[string]any{
 		"created": "2026-01-01T00:00:00Z", "architecture": "wasm", "os": "wasip1",
 		"layerDigests": []string{digest(module)},
@@ -42,7 +42,7 @@ func (r *Registry) PushArtifact(name string, module []byte) (reference string, e
 		return "", err
 	}
 	return r.push(name, "application/vnd.oci.image.manifest.v1+json",
-		blob{"application/vnd.wasm.config.v0+json", config}, blob{"application/wasm", module})
+		blob{"application/vnd.wasm.config.v0+json", config, ""}, blob{"application/wasm", module, title})
 }
 
 // Image is a container image such as docker build makes.
@@ -67,17 +67,22 @@ func (r *Registry) PushImage(name string, image Image) (reference string, err er
 		return "", err
 	}
 	return r.push(name, "application/vnd.docker.distribution.manifest.v2+json",
-		blob{"application/vnd.docker.container.image.v1+json", config},
-		blob{"application/vnd.docker.image.rootfs.diff.tar.gzip", packed})
+		blob{"application/vnd.docker.container.image.v1+json", config, ""},
+		blob{"application/vnd.docker.image.rootfs.diff.tar.gzip", packed, ""})
 }
 
 type blob struct {
 	mediaType string
 	content   []byte
+	title     string
 }
 
 func (b blob) describe() descriptor {
-	return descriptor{MediaType: b.mediaType, Digest: digest(b.content), Size: len(b.content)}
+	d := descriptor{MediaType: b.mediaType, Digest: digest(b.content), Size: len(b.content)}
+	if b.title != "" {
+		d.Annotations = map[string]string{"org.opencontainers.image.title": b.title}
+	}
+	return d
 }
 
 func (r *Registry) push(name, mediaType string, config blob, layers ...blob) (string, error) {

@@ -117,7 +117,7 @@ func Image(t testing.TB, name string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	reference, err := Images(t).PushArtifact(name+":1", module)
+	reference, err := Images(t).PushArtifact(name+":1", name, module)
 	if err != nil {
 		t.Fatal(err)
 	}
