@@ -17,7 +17,7 @@ import (
 var ErrMissing = errors.New("no compiler for guests: install clang, lld, wasi-libc and libclang-rt-dev-wasm32")
 
 var sources = map[string][]string{
-	"busybox": {"busybox.c", "shell.c"},
+	"busybox": {"busybox.c", "parse.c", "shell.c"},
 	"agnhost": {"agnhost.c"},
 }
 

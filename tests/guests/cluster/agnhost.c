@@ -324,7 +324,7 @@ static void handle_netexec(const char *method, char *path, char *query, struct a
         snprintf(answer->body, sizeof answer->body, "%s", message);
         printf("GET /echo?msg=%s\n", message);
     } else if (strcmp(path, "/exit") == 0 || strcmp(path, "/shutdown") == 0) {
-        exit(atoi(parameter(query, "code")));
+        exit((int)strtol(parameter(query, "code"), NULL, 10));
     } else if (strcmp(path, "/envvar") == 0) {
         const char *value = getenv(parameter(query, "var"));
         snprintf(answer->body, sizeof answer->body, "%s", value != NULL ? value : "");

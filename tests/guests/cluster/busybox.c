@@ -2,6 +2,7 @@
 /* Many small commands in one guest, chosen by argv[0] as BusyBox does: what the cluster tests and the
  * upstream end-to-end specs run in their containers. A command does what those need and no more. */
 #include "shell.h"
+#include "tree.h"
 
 #include <ctype.h>
 #include <dirent.h>
@@ -336,7 +337,7 @@ static int run_awk(int argc, char **argv, struct io *io)
         fputs("awk: only '{print $N}' is known here\n", io->err);
         return 2;
     }
-    int wanted = atoi(dollar + 1);
+    int wanted = (int)number(dollar + 1);
     FILE *file = open_input(io, "awk", argv[2]);
     char *line = NULL;
     size_t room = 0;
@@ -382,8 +383,8 @@ static int run_hexdump(int argc, char **argv, struct io *io)
 
 static int run_seq(int argc, char **argv, struct io *io)
 {
-    long from = argc > 2 ? atol(argv[1]) : 1, to = argc > 1 ? atol(argv[argc > 2 ? argc - 1 : 1]) : 0;
-    long step = argc > 3 ? atol(argv[2]) : 1;
+    long from = argc > 2 ? number(argv[1]) : 1, to = argc > 1 ? number(argv[argc > 2 ? argc - 1 : 1]) : 0;
+    long step = argc > 3 ? number(argv[2]) : 1;
     for (long i = from; step != 0 && (step > 0 ? i <= to : i >= to); i += step)
         fprintf(io->out, "%ld\n", i);
     return 0;
@@ -652,7 +653,7 @@ static bool test_pair(const char *left, const char *op, const char *right, bool 
         return strcmp(left, right) != 0;
     for (int i = 0; i < 6; i++)
         if (strcmp(op, numbers[i]) == 0) {
-            long a = atol(left), b = atol(right);
+            long a = number(left), b = number(right);
             return (bool[]){a == b, a != b, a<b, a <= b, a> b, a >= b}[i];
         }
     *known = false;
@@ -688,7 +689,7 @@ static bool test_primary(struct condition *c)
         if (word[1] == 'z' || word[1] == 'n')
             return (*next == '\0') == (word[1] == 'z');
         if (word[1] == 't')
-            return isatty(atoi(next));
+            return isatty((int)number(next));
         return test_file(word[1], next);
     }
     c->at++;
@@ -877,7 +878,7 @@ static int run_uname(int argc, char **argv, struct io *io)
 /* Uses up memory or time, for tests of limits: eat memory MIB, eat cpu SECONDS, eat stack. */
 static int run_eat(int argc, char **argv, struct io *io)
 {
-    long amount = argc > 2 ? atol(argv[2]) : 1;
+    long amount = argc > 2 ? number(argv[2]) : 1;
     if (argc > 1 && strcmp(argv[1], "memory") == 0) {
         for (long i = 0; i < amount; i++) {
             char *block = malloc(1 << 20);

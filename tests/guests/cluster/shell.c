@@ -1,41 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The shell: a parser that makes a tree, and what walks it. Left out: here-documents, functions, case, job
- * control and signals, which a guest of WASI preview 1 does not have; `trap` is accepted and never fires. */
+/* The shell: what walks a script's tree. Left out: here-documents, functions, case, job control and signals,
+ * which a guest of WASI preview 1 does not have; `trap` is accepted and never fires. */
 #include "shell.h"
+
+#include "tree.h"
 
 #include <ctype.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <stdarg.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-enum kind { SIMPLE, PIPE, AND, OR, SEQUENCE, NOT, IF, WHILE, UNTIL, FOR, GROUP, SUBSHELL };
-
-struct redirect {
-    int fd;     /* 0, 1 or 2 */
-    char mode;  /* '<' read, '>' write, 'a' append, '&' the same as another */
-    char *word; /* a path, or the other's number */
-    struct redirect *next;
-};
-
-struct node {
-    enum kind kind;
-    struct node *a, *b, *c;
-    char **words; /* as written: expanded each time that the command runs */
-    size_t n_words;
-    struct redirect *redirects;
-};
-
-struct text { /* a growing string */
-    char *data;
-    size_t len, room;
-};
-
 struct shell {
-    const char *at; /* of the script, while it is parsed */
-    const char *error;
     char **args; /* $0, $1, ... */
     int n_args;
     int status;
@@ -47,370 +22,7 @@ struct shell {
 
 static int run_node(struct shell *sh, const struct node *node, struct io *io);
 
-static void *need(void *memory)
-{
-    if (memory == NULL) {
-        fputs("sh: out of memory\n", stderr);
-        exit(2);
-    }
-    return memory;
-}
-
-static void text_add(struct text *text, const char *data, size_t len)
-{
-    if (text->len + len + 1 > text->room) {
-        text->room = (text->len + len + 1) * 2;
-        text->data = need(realloc(text->data, text->room));
-    }
-    memcpy(text->data + text->len, data, len);
-    text->len += len;
-    text->data[text->len] = '\0';
-}
-
-static void text_add_char(struct text *text, char c)
-{
-    text_add(text, &c, 1);
-}
-
-static char *text_take(struct text *text)
-{
-    char *data = text->data != NULL ? text->data : need(strdup(""));
-    *text = (struct text){0};
-    return data;
-}
-
-/* ---- words as they are written ---- */
-
-static const char *skip_quoted(const char *at);
-
-/* Past a parenthesis or brace that `at` stands behind, with whatever nests in it. NULL: it is never closed.
- */
-static const char *skip_nested(const char *at, char open, char close)
-{
-    for (int depth = 1; *at != '\0';) {
-        if (*at == '\'' || *at == '"' || *at == '\\' || *at == '`') {
-            at = skip_quoted(at);
-            if (at == NULL)
-                return NULL;
-            continue;
-        }
-        if (*at == open)
-            depth++;
-        else if (*at == close && --depth == 0)
-            return at + 1;
-        at++;
-    }
-    return NULL;
-}
-
-/* Past an expansion that starts with the dollar at `at`. */
-static const char *skip_dollar(const char *at)
-{
-    if (at[1] == '(')
-        return skip_nested(at + 2, '(', ')');
-    if (at[1] == '{')
-        return skip_nested(at + 2, '{', '}');
-    return at + 1;
-}
-
-/* Past what one of ' " \ ` starts. */
-static const char *skip_quoted(const char *at)
-{
-    char quote = *at++;
-    if (quote == '\\')
-        return *at != '\0' ? at + 1 : at;
-    while (*at != '\0' && *at != quote) {
-        if (*at == '\\' && quote != '\'' && at[1] != '\0')
-            at += 2;
-        else if (*at == '$' && quote == '"')
-            at = skip_dollar(at);
-        else
-            at++;
-        if (at == NULL)
-            return NULL;
-    }
-    return *at == quote ? at + 1 : NULL;
-}
-
-static void skip_space(struct shell *sh)
-{
-    for (;;) {
-        if (*sh->at == ' ' || *sh->at == '\t')
-            sh->at++;
-        else if (sh->at[0] == '\\' && sh->at[1] == '\n')
-            sh->at += 2;
-        else if (*sh->at == '#')
-            sh->at += strcspn(sh->at, "\n");
-        else
-            return;
-    }
-}
-
-static void skip_lines(struct shell *sh)
-{
-    for (skip_space(sh); *sh->at == '\n'; skip_space(sh))
-        sh->at++;
-}
-
-/* The word at the script's current place, not yet expanded; NULL when an operator or the end stands there. */
-static char *read_word(struct shell *sh)
-{
-    skip_space(sh);
-    const char *from = sh->at, *at = from;
-    while (at != NULL && *at != '\0' && strchr(" \t\n;&|<>()", *at) == NULL) {
-        if (strchr("'\"\\`", *at) != NULL)
-            at = skip_quoted(at);
-        else if (*at == '$')
-            at = skip_dollar(at);
-        else
-            at++;
-    }
-    if (at == NULL) {
-        sh->error = "a quote or bracket is never closed";
-        sh->at = from + strlen(from);
-        return NULL;
-    }
-    sh->at = at;
-    return at > from ? need(strndup(from, (size_t)(at - from))) : NULL;
-}
-
-/* Whether the next word is the reserved one; if so it is consumed. */
-static bool accept_word(struct shell *sh, const char *word)
-{
-    skip_lines(sh);
-    size_t n = strlen(word);
-    if (strncmp(sh->at, word, n) != 0 || (sh->at[n] != '\0' && strchr(" \t\n;&|<>()", sh->at[n]) == NULL))
-        return false;
-    sh->at += n;
-    return true;
-}
-
-static void expect_word(struct shell *sh, const char *word)
-{
-    if (sh->error == NULL && !accept_word(sh, word))
-        sh->error = word;
-}
-
-static bool accept_operator(struct shell *sh, const char *operator)
-{
-    skip_space(sh);
-    size_t n = strlen(operator);
-    if (strncmp(sh->at, operator, n) != 0)
-        return false;
-    sh->at += n;
-    return true;
-}
-
-/* ---- the parser ---- */
-
-static struct node *parse_list(struct shell *sh);
-
-static struct node *new_node(enum kind kind, struct node *a, struct node *b)
-{
-    struct node *node = need(calloc(1, sizeof *node));
-    node->kind = kind;
-    node->a = a;
-    node->b = b;
-    return node;
-}
-
-static void add_word(struct node *node, char *word)
-{
-    node->words = need(realloc(node->words, (node->n_words + 2) * sizeof *node->words));
-    node->words[node->n_words++] = word;
-    node->words[node->n_words] = NULL;
-}
-
-/* A redirection, when one stands here. */
-static bool parse_redirect(struct shell *sh, struct node *node)
-{
-    skip_space(sh);
-    const char *at = sh->at;
-    int fd = -1;
-    if ((at[0] == '0' || at[0] == '1' || at[0] == '2') && (at[1] == '<' || at[1] == '>'))
-        fd = *at++ - '0';
-    bool both = at[0] == '&' && at[1] == '>';
-    if (both)
-        at++;
-    if (*at != '<' && *at != '>')
-        return false;
-    struct redirect *redirect = need(calloc(1, sizeof *redirect));
-    redirect->mode = *at++;
-    redirect->fd = fd >= 0 ? fd : redirect->mode == '<' ? 0 : 1;
-    if (*at == '>') {
-        redirect->mode = 'a';
-        at++;
-    } else if (*at == '&') {
-        redirect->mode = '&';
-        at++;
-    }
-    sh->at = at;
-    redirect->word = read_word(sh);
-    if (redirect->word == NULL && sh->error == NULL)
-        sh->error = "a redirection goes nowhere";
-    struct redirect **end = &node->redirects;
-    while (*end != NULL)
-        end = &(*end)->next;
-    *end = redirect;
-    if (both) {
-        redirect->next = need(calloc(1, sizeof *redirect));
-        *redirect->next = (struct redirect){.fd = 2, .mode = '&', .word = need(strdup("1"))};
-    }
-    return true;
-}
-
-static struct node *parse_if(struct shell *sh)
-{
-    struct node *node = new_node(IF, parse_list(sh), NULL);
-    expect_word(sh, "then");
-    node->b = parse_list(sh);
-    if (accept_word(sh, "elif")) {
-        node->c = parse_if(sh);
-        return node;
-    }
-    if (accept_word(sh, "else"))
-        node->c = parse_list(sh);
-    expect_word(sh, "fi");
-    return node;
-}
-
-static struct node *parse_loop(struct shell *sh, enum kind kind)
-{
-    struct node *node = new_node(kind, parse_list(sh), NULL);
-    expect_word(sh, "do");
-    node->b = parse_list(sh);
-    expect_word(sh, "done");
-    return node;
-}
-
-static struct node *parse_for(struct shell *sh)
-{
-    struct node *node = new_node(FOR, NULL, NULL);
-    char *name = read_word(sh);
-    add_word(node, name != NULL ? name : need(strdup("_")));
-    if (accept_word(sh, "in")) {
-        for (char *word; (word = read_word(sh)) != NULL;)
-            add_word(node, word);
-    } else {
-        add_word(node, need(strdup("\"$@\"")));
-    }
-    accept_operator(sh, ";");
-    expect_word(sh, "do");
-    node->b = parse_list(sh);
-    expect_word(sh, "done");
-    return node;
-}
-
-static struct node *parse_simple(struct shell *sh)
-{
-    struct node *node = new_node(SIMPLE, NULL, NULL);
-    for (;;) {
-        if (parse_redirect(sh, node))
-            continue;
-        char *word = read_word(sh);
-        if (word == NULL)
-            break;
-        add_word(node, word);
-        if (strcmp(node->words[0], "[[") != 0 || strcmp(word, "]]") == 0)
-            continue;
-        /* Inside [[ ]] the operators are words. */
-        for (skip_space(sh); *sh->at != '\0' && strchr("&|<>()", *sh->at) != NULL; skip_space(sh)) {
-            size_t n = sh->at[0] == sh->at[1] ? 2 : 1;
-            add_word(node, need(strndup(sh->at, n)));
-            sh->at += n;
-        }
-    }
-    if (node->n_words == 0 && node->redirects == NULL && sh->error == NULL)
-        sh->error = *sh->at != '\0' ? sh->at : "the script ends where a command should stand";
-    return node;
-}
-
-static struct node *parse_command(struct shell *sh)
-{
-    struct node *node;
-    if (accept_word(sh, "!"))
-        return new_node(NOT, parse_command(sh), NULL);
-    if (accept_word(sh, "if"))
-        node = parse_if(sh);
-    else if (accept_word(sh, "while"))
-        node = parse_loop(sh, WHILE);
-    else if (accept_word(sh, "until"))
-        node = parse_loop(sh, UNTIL);
-    else if (accept_word(sh, "for"))
-        node = parse_for(sh);
-    else if (accept_word(sh, "{")) {
-        node = new_node(GROUP, parse_list(sh), NULL);
-        expect_word(sh, "}");
-    } else if (accept_operator(sh, "(")) {
-        node = new_node(SUBSHELL, parse_list(sh), NULL);
-        if (!accept_operator(sh, ")") && sh->error == NULL)
-            sh->error = ")";
-    } else {
-        return parse_simple(sh);
-    }
-    while (sh->error == NULL && parse_redirect(sh, node))
-        ;
-    return node;
-}
-
-static struct node *parse_pipeline(struct shell *sh)
-{
-    struct node *node = parse_command(sh);
-    skip_space(sh);
-    if (sh->error != NULL || sh->at[0] != '|' || sh->at[1] == '|')
-        return node;
-    sh->at++;
-    return new_node(PIPE, node, parse_pipeline(sh));
-}
-
-static struct node *parse_and_or(struct shell *sh)
-{
-    struct node *node = parse_pipeline(sh);
-    while (sh->error == NULL) {
-        enum kind kind = AND;
-        if (accept_operator(sh, "||"))
-            kind = OR;
-        else if (!accept_operator(sh, "&&"))
-            break;
-        skip_lines(sh);
-        node = new_node(kind, node, parse_pipeline(sh));
-    }
-    return node;
-}
-
-static bool list_ends(struct shell *sh)
-{
-    static const char *const ends[] = {"then", "else", "elif", "fi", "do", "done", "}"};
-    skip_lines(sh);
-    const char *at = sh->at;
-    if (*at == '\0' || *at == ')')
-        return true;
-    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++)
-        if (accept_word(sh, ends[i])) {
-            sh->at = at;
-            return true;
-        }
-    return false;
-}
-
-/* Commands up to the word that closes the list. What is sent to the background with & is skipped: nothing can
- * run beside us, and what scripts send there is what they do not wait for. */
-static struct node *parse_list(struct shell *sh)
-{
-    struct node *list = NULL;
-    while (sh->error == NULL && !list_ends(sh)) {
-        struct node *node = parse_and_or(sh);
-        skip_space(sh);
-        bool background = *sh->at == '&';
-        if (*sh->at == ';' || *sh->at == '&' || *sh->at == '\n')
-            sh->at++;
-        else if (!list_ends(sh) && sh->error == NULL)
-            sh->error = sh->at;
-        if (!background)
-            list = list == NULL ? node : new_node(SEQUENCE, list, node);
-    }
-    return list;
-}
+static int run_node(struct shell *sh, const struct node *node, struct io *io);
 
 /* ---- expansion ---- */
 
@@ -454,13 +66,14 @@ static char *capture(struct shell *sh, const char *script, size_t len, struct io
     char *source = need(strndup(script, len)), *data = NULL;
     size_t size = 0;
     struct io inner = {.in = io->in, .out = need(open_memstream(&data, &size)), .err = io->err};
-    struct shell child = {.at = source, .args = sh->args, .n_args = sh->n_args};
-    struct node *tree = parse_list(&child);
-    if (child.error != NULL)
-        fprintf(io->err, "sh: syntax error in $(): %s\n", child.error);
+    struct shell child = {.args = sh->args, .n_args = sh->n_args};
+    const char *error;
+    struct node *tree = parse_script(source, &error);
+    if (error != NULL)
+        fprintf(io->err, "sh: syntax error in $(): %s\n", error);
     else
         run_node(&child, tree, &inner);
-    sh->status = child.error != NULL ? 2 : child.status;
+    sh->status = error != NULL ? 2 : child.status;
     fclose(inner.out);
     free(source);
     while (size > 0 && data[size - 1] == '\n')
@@ -568,7 +181,7 @@ static void expand_braces(struct shell *sh, char *inner, bool quoted, struct fie
     char kind = empty_counts        ? operator[1] : * operator;
     const char *word = kind != '\0' ? operator+ 1 + empty_counts : operator;
     *operator= '\0';
-    const char *value = isdigit((unsigned char)*name) ? positional(sh, atoi(name)) : getenv(name);
+    const char *value = isdigit((unsigned char)*name) ? positional(sh, (int)number(name)) : getenv(name);
     bool unset = value == NULL || (empty_counts && *value == '\0');
     char *other = kind != '\0' && unset != (kind == '+') ? expand_one(sh, word, io) : NULL;
     if (length) {
@@ -763,7 +376,7 @@ static bool apply_redirects(struct shell *sh, struct redirect *redirect, struct 
     for (; redirect != NULL; redirect = redirect->next) {
         char *word = expand_one(sh, redirect->word, io);
         if (redirect->mode == '&') {
-            *stream_of(io, redirect->fd) = *stream_of(io, atoi(word));
+            *stream_of(io, redirect->fd) = *stream_of(io, (int)number(word));
             free(word);
             continue;
         }
@@ -881,7 +494,7 @@ static int builtin_cd(int argc, char **argv, struct io *io)
 
 static int leave_loop(struct shell *sh, int argc, char **argv, int sign)
 {
-    int levels = argc > 1 ? atoi(argv[1]) : 1;
+    int levels = argc > 1 ? (int)number(argv[1]) : 1;
     sh->breaking = sign * (levels < sh->loops ? levels : sh->loops);
     return 0;
 }
@@ -892,7 +505,7 @@ static bool run_builtin(struct shell *sh, int argc, char **argv, struct io *io, 
     const char *name = argv[0];
     if (strcmp(name, "exit") == 0 || strcmp(name, "return") == 0) {
         sh->exiting = true;
-        *ret = argc > 1 ? atoi(argv[1]) & 255 : sh->status;
+        *ret = argc > 1 ? (int)number(argv[1]) & 255 : sh->status;
     } else if (strcmp(name, "break") == 0) {
         *ret = leave_loop(sh, argc, argv, 1);
     } else if (strcmp(name, "continue") == 0) {
@@ -1093,14 +706,13 @@ static int run_node(struct shell *sh, const struct node *node, struct io *outer)
 
 int shell_run(const char *script, char **args, struct io *io)
 {
-    struct shell sh = {.at = script, .args = args};
+    struct shell sh = {.args = args};
+    const char *error;
     while (args[sh.n_args] != NULL)
         sh.n_args++;
-    struct node *tree = parse_list(&sh);
-    if (sh.error == NULL && *sh.at != '\0')
-        sh.error = sh.at;
-    if (sh.error != NULL) {
-        fprintf(io->err, "sh: syntax error near: %.60s\n", sh.error);
+    struct node *tree = parse_script(script, &error);
+    if (error != NULL) {
+        fprintf(io->err, "sh: syntax error near: %.60s\n", error);
         return 2;
     }
     return run_node(&sh, tree, io);
