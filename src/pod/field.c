@@ -147,7 +147,9 @@ int wh_field_value(const wh_pod_spec *spec, size_t container, const wh_field_sou
 int wh_object_key(const json_t *object, const char *key, char **ret, size_t *ret_n, wh_err *err)
 {
     static const char *const texts[] = {"stringData", "data"};
-    bool secret = wh_streq(wh_json_str(object, "kind"), "Secret");
+    /* An item of a list carries no kind; only Secrets have a type. */
+    const char *kind = wh_json_str(object, "kind");
+    bool secret = kind == NULL ? wh_json_str(object, "type") != NULL : strcmp(kind, "Secret") == 0;
     for (size_t i = secret ? 0 : 1; i < WH_ARRAY_LEN(texts); i++) {
         const json_t *value = json_object_get(json_object_get(object, texts[i]), key);
         if (!json_is_string(value) || (secret && i == 1))

@@ -44,7 +44,7 @@ typedef struct wh_job_pod {
     int64_t serial; /* counts up: the suffix of its name */
     int64_t index;  /* completion index; -1 when not indexed */
     wh_pod_phase phase;
-    bool stopping;
+    bool stopping;     /* was asked to go, and stays so: its end is no failure */
     unsigned restarts; /* of its containers: counted as failures with restartPolicy OnFailure */
     wh_time finished;  /* when it became Succeeded or Failed */
 } wh_job_pod;
