@@ -14,6 +14,7 @@
 
 #include <pthread.h>
 #include <sys/queue.h>
+#define uthash_fatal(msg) wh_panic(__FILE__, __LINE__, __func__, msg)
 #include <uthash.h>
 
 #define WH_NODE_SOURCES_MAX 4

@@ -10,8 +10,8 @@
 #include <fcntl.h>
 #include <signal.h>
 
-WH_METRIC(running_pods, WH_GAUGE, "kubelet_running_pods", "Pods that this node has.", NULL);
-WH_METRIC(keeper_lost_metric, WH_COUNTER, "wherry_keeper_lost_total", "Connections to the keeper that broke.",
+static WH_METRIC(running_pods, WH_GAUGE, "kubelet_running_pods", "Pods that this node has.", NULL);
+static WH_METRIC(keeper_lost_metric, WH_COUNTER, "wherry_keeper_lost_total", "Connections to the keeper that broke.",
           NULL);
 
 static void connect_keeper(wh_node *node);

@@ -5,12 +5,13 @@
 #include "kube/watch.h"
 #include "pod/status.h"
 
+#define uthash_fatal(msg) wh_panic(__FILE__, __LINE__, __func__, msg)
 #include <uthash.h>
 
 #define STATUS_DELAY (5 * WH_MSEC) /* started and running are one patch */
 #define SERVICES_WAIT (5 * WH_SEC) /* pods do not wait longer for the first list of Services */
 
-WH_METRIC(status_patches, WH_COUNTER, "wherry_pod_status_patches_total", "Status patches, by result.",
+static WH_METRIC(status_patches, WH_COUNTER, "wherry_pod_status_patches_total", "Status patches, by result.",
           "result");
 
 typedef struct api_pod { /* what is on its way to the API server about one pod */

@@ -6,9 +6,9 @@
 
 #include <signal.h>
 
-WH_METRIC(pod_events_metric, WH_COUNTER, "wherry_pod_events_total", "Events about pods, by reason.",
+static WH_METRIC(pod_events_metric, WH_COUNTER, "wherry_pod_events_total", "Events about pods, by reason.",
           "reason");
-WH_METRIC(container_starts_metric, WH_COUNTER, "wherry_container_starts_total", "Runners that were started.",
+static WH_METRIC(container_starts_metric, WH_COUNTER, "wherry_container_starts_total", "Runners that were started.",
           NULL);
 
 typedef struct wh_queued_event {
