@@ -213,7 +213,7 @@ TEST(missing_imports_are_named_all_at_once)
 
 typedef struct seen {
     size_t imports, exports;
-    bool put, memory, stop_early;
+    bool put, memory, nul, stop_early;
 } seen;
 
 static int see(void *user, bool import, const wh_type_names *type)
@@ -224,6 +224,7 @@ static int see(void *user, bool import, const wh_type_names *type)
         s->put = strcmp(type->module, "env") == 0 && type->kind == 'f' && strcmp(type->sig, "(ii)i") == 0;
     if (!import && strcmp(type->name, "memory") == 0)
         s->memory = type->module == NULL && type->kind == 'm' && type->sig == NULL;
+    s->nul = s->nul || strcmp(type->name, "nul?name") == 0;
     return s->stop_early ? 17 : 0;
 }
 
@@ -244,6 +245,11 @@ TEST(modules_describe_themselves)
     ops->image(rig.module, &base, &bytes);
     CHECK(base != NULL);
     CHECK_INT(bytes, >, 0);
+    rig_down(&rig);
+    rig = rig_up(WH_PROFILE_POD, "traps.wasm", NULL, NULL);
+    s = (seen){.stop_early = false};
+    CHECK_INT(ops->describe(rig.module, see, &s), ==, 0);
+    CHECK(s.nul);
     rig_down(&rig);
 }
 

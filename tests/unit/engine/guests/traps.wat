@@ -19,6 +19,7 @@
   (func $recurse (export "stack_overflow") (call $recurse))
   (func (export "loop") (loop $again (br $again)))
   (func (export "nop"))
+  (func (export "nul\00name"))
   (func (export "add") (param i64 i64) (result i64) (i64.add (local.get 0) (local.get 1)))
   (func (export "swap") (param i32 i64 f32 f64) (result f64 f32 i64 i32)
     local.get 3 local.get 2 local.get 1 local.get 0)
