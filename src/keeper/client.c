@@ -381,8 +381,7 @@ static int hello(int fd, wh_err *err)
     return rc <= 0 ? wh_fail(err, rc == 0 ? -ECONNRESET : rc, "watch the keeper") : 0;
 }
 
-int wh_keeper_connect(wh_loop *loop, const char *dir, const char *program, const wh_keeper_callbacks *callbacks,
-                      wh_keeper **ret, wh_err *err)
+static int connect_once(const char *dir, const char *program, int *ret, wh_err *err)
 {
     auto_close int fd = -1;
     int rc = try_connect(dir, &fd, err);
@@ -393,6 +392,19 @@ int wh_keeper_connect(wh_loop *loop, const char *dir, const char *program, const
     }
     if (rc == 0)
         rc = hello(fd, err);
+    if (rc == 0)
+        *ret = WH_TAKE_FD(fd);
+    return rc;
+}
+
+int wh_keeper_connect(wh_loop *loop, const char *dir, const char *program, const wh_keeper_callbacks *callbacks,
+                      wh_keeper **ret, wh_err *err)
+{
+    auto_close int fd = -1;
+    int rc = -ECONNRESET;
+    /* A keeper that is dying may still take a connection, and reset it. */
+    for (int attempt = 0; attempt < 3 && (rc == -ECONNRESET || rc == -EPIPE); attempt++)
+        rc = connect_once(dir, program, &fd, err);
     if (rc < 0)
         return rc;
     wh_keeper *keeper = wh_xnew(wh_keeper);
