@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the files of this folder share. Nobody else includes it, but for tests/spec, which links instances. */
+/* What the files of this folder share. Nobody else includes it, but for tests/spec, which links
+ * instances, and bench/calls, which measures what lies below. */
 #pragma once
 
 #include "engine/engine.h"

@@ -132,16 +132,19 @@ static int describe_one(const wasm_name_t *module, const wasm_name_t *name, cons
                         each_fn each, void *user)
 {
     char sig[WH_SIG_BYTES];
-    auto_free char *module_text = module != NULL ? name_dup(module) : NULL;
-    auto_free char *name_text = name_dup(name);
-    if (name_text == NULL || (module != NULL && module_text == NULL))
-        return -ENOMEM;
-    wh_type_names names = {.module = module_text, .name = name_text, .kind = kind_letter(type)};
-    if (names.kind == 'f') {
-        wh_wasmtime_sig(wasm_externtype_as_functype_const(type), sig);
-        names.sig = sig;
+    char *module_text = module != NULL ? name_dup(module) : NULL, *name_text = name_dup(name);
+    int rc = -ENOMEM;
+    if (name_text != NULL && (module == NULL || module_text != NULL)) {
+        wh_type_names names = {.module = module_text, .name = name_text, .kind = kind_letter(type)};
+        if (names.kind == 'f') {
+            wh_wasmtime_sig(wasm_externtype_as_functype_const(type), sig);
+            names.sig = sig;
+        }
+        rc = each(user, module != NULL, &names);
     }
-    return each(user, module != NULL, &names);
+    free(module_text);
+    free(name_text);
+    return rc;
 }
 
 int wh_wasmtime_describe(const wh_module *module, each_fn each, void *user)
