@@ -353,7 +353,7 @@ int wasi_path_open(wasi_ctx *c, const wh_slot *a)
         return rc;
     rc = open_dir_of(c, a[0].i32, &dir);
     if (rc == 0)
-        rc = open_flags(oflags, (uint64_t)a[5].i64, (uint32_t)a[8].i32, &flags, &d);
+        rc = open_flags(oflags, (uint64_t)a[5].i64, (uint32_t)a[7].i32, &flags, &d);
     if (rc == 0 && d.writable && dir->read_only)
         rc = WASI_PERM;
     if (rc == 0)
@@ -379,5 +379,5 @@ int wasi_path_open(wasi_ctx *c, const wh_slot *a)
     d.read_only = dir->read_only;
     d.dropped = d.dropped_inheriting = dir->dropped_inheriting;
     c->w->fds[number] = d;
-    return wasi_ret_u32(c, (uint32_t)a[9].i32, (uint32_t)number, "fd");
+    return wasi_ret_u32(c, (uint32_t)a[8].i32, (uint32_t)number, "fd");
 }

@@ -116,23 +116,28 @@ static const uint8_t *guest_bytes(const wh_frame *f, uint64_t at, uint64_t n)
     return f->mem != NULL && at + n <= f->mem_bytes ? f->mem + at : NULL;
 }
 
-/* What the first of the buffers holds: all of them would be a dump. */
+/* What the first buffer that is not empty holds: all of them would be a dump. */
 static void add_buffers(line *l, const wh_frame *f, const wh_slot *vector, size_t bytes_max)
 {
-    uint32_t part[2], n = (uint32_t)vector[1].i32;
-    const uint8_t *entry = guest_bytes(f, (uint32_t)vector[0].i32, 8);
-    if (n == 0 || entry == NULL) {
-        add(l, n == 0 ? "[]" : "?");
-        return;
+    uint32_t part[2] = {0, 0}, n = (uint32_t)vector[1].i32, i = 0;
+
+    for (; i < n && i < WH_GUEST_IOVECS_MAX && part[1] == 0; i++) {
+        const uint8_t *entry = guest_bytes(f, (uint32_t)vector[0].i32 + UINT64_C(8) * i, 8);
+        if (entry == NULL) {
+            add(l, "[?]");
+            return;
+        }
+        memcpy(part, entry, sizeof(part));
     }
-    memcpy(part, entry, sizeof(part));
     const uint8_t *data = guest_bytes(f, part[0], part[1]);
     add(l, "[");
     if (data == NULL)
         add(l, "?");
-    else
+    else if (n > 0)
         add_quoted(l, data, WH_MIN((size_t)part[1], bytes_max), SHOWN_BYTES);
-    add(l, n > 1 ? ", +%u]" : "]", n - 1);
+    if (n > i)
+        add(l, ", +%u", n - i);
+    add(l, "]");
 }
 
 static void add_word(line *l, const wasi_ctx *c, char shape, const wh_slot *slot)
