@@ -290,6 +290,13 @@ int wh_keeper_reap(wh_keeper *keeper, const char *id, wh_keeper_done done, void 
     return request(keeper, &b, NULL, 0, pending_new(done, user), err);
 }
 
+int wh_keeper_tie(wh_keeper *keeper, wh_keeper_done done, void *user, wh_err *err)
+{
+    auto_buf wh_buf b;
+    begin(&b, "tie", NULL);
+    return request(keeper, &b, NULL, 0, pending_new(done, user), err);
+}
+
 int wh_keeper_list(wh_keeper *keeper, void (*each)(void *user, const wh_keeper_event *), wh_keeper_done done, void *user,
                    wh_err *err)
 {

@@ -12,6 +12,7 @@
  *   list                          -> one answer per container without rc, then one with rc
  *   reap    id                    forgets a container that ended; -EBUSY before that
  *   watch                         -> from now on events: event=running | exit, fields as in wh_keeper_event
+ *   tie                           when this connection ends, so do all runners and the keeper (`wherry run`)
  *   upgrade descriptor of the new program   executes it; state, descriptors and connections are kept
  *
  * A keeper that was killed leaves its runners running. The next one finds them by a file per container, names them by
@@ -82,4 +83,5 @@ int wh_keeper_reap(wh_keeper *keeper, const char *id, wh_keeper_done done, void 
 /* Each container comes as an event (running ones too), then `done`. */
 int wh_keeper_list(wh_keeper *keeper, void (*each)(void *user, const wh_keeper_event *), wh_keeper_done done, void *user,
                    wh_err *err);
+int wh_keeper_tie(wh_keeper *keeper, wh_keeper_done done, void *user, wh_err *err);
 int wh_keeper_upgrade(wh_keeper *keeper, int program_fd, wh_keeper_done done, void *user, wh_err *err);

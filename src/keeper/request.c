@@ -272,6 +272,12 @@ static int on_watch(request *r, WH_UNUSED wh_err *err)
     return 0;
 }
 
+static int on_tie(request *r, WH_UNUSED wh_err *err)
+{
+    r->server->tied_to = r->client;
+    return 0;
+}
+
 static int on_upgrade(request *r, wh_err *err)
 {
     if (r->n_fds != 1)
@@ -285,6 +291,7 @@ static const struct {
 } requests[] = {
     {"hello", on_hello}, {"start", on_start}, {"signal", on_signal}, {"send", on_send},
     {"list", on_list},   {"reap", on_reap},   {"watch", on_watch},   {"upgrade", on_upgrade},
+    {"tie", on_tie},
 };
 
 static int dispatch(request *r, wh_err *err)

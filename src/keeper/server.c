@@ -9,10 +9,12 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -40,10 +42,25 @@ static void free_client(void *user)
     free(client);
 }
 
+/* `wherry run` is gone, however: nothing of it may stay. */
+static void end_with_client(wh_keeper_server *server)
+{
+    wh_kept *kept, *next;
+
+    server->tied_to = NULL;
+    HASH_ITER(hh, server->kept, kept, next) {
+        if (kept->pidfd >= 0)
+            (void)syscall(SYS_pidfd_send_signal, kept->pidfd, SIGKILL, NULL, 0);
+    }
+    wh_loop_stop(server->loop, 0);
+}
+
 void wh_keeper_client_close(wh_keeper_client *client)
 {
     if (client->fd < 0)
         return;
+    if (client->server->tied_to == client)
+        end_with_client(client->server);
     wh_io_stop(&client->io);
     close(WH_TAKE_FD(client->fd));
     LIST_REMOVE(client, link);

@@ -37,6 +37,7 @@ struct wh_keeper_server {
     wh_kept *kept; /* by id */
     LIST_HEAD(, wh_keeper_client) clients;
     size_t n_clients;
+    const wh_keeper_client *tied_to; /* whose end is ours and that of all runners; NULL: nobody's */
 };
 
 /* An empty one without descriptors, and its last step. */

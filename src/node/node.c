@@ -210,7 +210,8 @@ static void connect_keeper(wh_node *node)
         HASH_ITER(hh, node->by_uid, w, next)
         for (size_t i = 0; i < w->spec->n_containers; i++)
             w->containers[i].listed = false;
-        rc = wh_keeper_list(node->keeper, take_over, listed, node, &err);
+        rc = node->config.ephemeral ? wh_keeper_tie(node->keeper, ignore_answer, NULL, &err) : 0;
+        rc = rc < 0 ? rc : wh_keeper_list(node->keeper, take_over, listed, node, &err);
     }
     if (rc == 0)
         return;
