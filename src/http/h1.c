@@ -29,7 +29,7 @@ void wh_h1_done(wh_h1 *h)
 
 bool wh_h1_idle(const wh_h1 *h)
 {
-    return h->state == H1_START && h->empty_lines == 0;
+    return h->state == H1_START;
 }
 
 static void begin_message(wh_h1 *h)
