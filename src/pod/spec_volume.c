@@ -121,10 +121,13 @@ static void read_host_path(reader *r, const at *place, wh_volume_spec *v)
     static const char *const types[] = {
         "",           "DirectoryOrCreate", "Directory", "FileOrCreate", "File", "Socket",
         "CharDevice", "BlockDevice",       NULL};
-    at path = at_key(place, "path");
+    at path = at_key(place, "path"), type = at_key(place, "type");
     v->kind = WH_VOLUME_HOST_PATH;
     v->host_path = read_required(r, place, "path");
-    v->host_path_type = types[read_word(r, place, "type", types, 0)];
+    int which = read_word(r, place, "type", types, 0);
+    v->host_path_type = types[which];
+    if (which > 2)
+        read_refuse(r, &type, "single files of the host");
     if (r->rc == 0 &&
         (*v->host_path != '/' || strstr(v->host_path, "/../") != NULL || wh_ends_with(v->host_path, "/..")))
         read_fail(r, &path, "'%.80s' must be absolute and without '..'", v->host_path);
