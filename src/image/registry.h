@@ -3,8 +3,8 @@
  * resumption, verification. Blocking; for one thread. */
 #pragma once
 
-#include "image/auth.h"
 #include "base/buf.h"
+#include "image/auth.h"
 #include "image/manifest.h"
 
 typedef struct wh_registry wh_registry;

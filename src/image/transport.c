@@ -52,17 +52,17 @@ static address_class classify_v4(uint32_t address)
     return address >> 24 == 0 || address >> 28 >= 0xe ? ADDRESS_NEVER : ADDRESS_PUBLIC;
 }
 
-static address_class classify(const struct sockaddr *sa)
+static address_class classify(const struct sockaddr_storage *ss)
 {
-    if (sa->sa_family == AF_INET) {
+    if (ss->ss_family == AF_INET) {
         struct sockaddr_in in;
-        memcpy(&in, sa, sizeof(in));
+        memcpy(&in, ss, sizeof(in));
         return classify_v4(ntohl(in.sin_addr.s_addr));
     }
-    if (sa->sa_family != AF_INET6)
+    if (ss->ss_family != AF_INET6)
         return ADDRESS_NEVER;
     struct sockaddr_in6 in6;
-    memcpy(&in6, sa, sizeof(in6));
+    memcpy(&in6, ss, sizeof(in6));
     const struct in6_addr *a = &in6.sin6_addr;
     if (IN6_IS_ADDR_V4MAPPED(a) ||
         memcmp(a, "\0\x64\xff\x9b\0\0\0\0\0\0\0\0", 12) == 0) { /* RFC 6052: NAT64 */
@@ -81,18 +81,20 @@ static address_class classify(const struct sockaddr *sa)
 static curl_socket_t open_socket(void *user, curlsocktype purpose, struct curl_sockaddr *address)
 {
     wh_transport *t = user;
-    address_class class = classify(&address->addr);
+    struct sockaddr_storage ss = {0};
+    /* libcurl declares a short struct and gives room for a long one. */
+    const char *raw = (const char *)address + offsetof(struct curl_sockaddr, addr);
+    memcpy(&ss, raw, WH_MIN((size_t)address->addrlen, sizeof(ss)));
+    address_class class = classify(&ss);
     unsigned bit = 1U << class;
     if (purpose == CURLSOCKTYPE_IPCXN && t->dialling_home)
         t->home_classes |= bit;
     else if (class != ADDRESS_PUBLIC && (class == ADDRESS_NEVER || (t->home_classes & bit) == 0)) {
-        char name[INET6_ADDRSTRLEN] = "?";
-        const struct sockaddr *sa = &address->addr;
-        const void *raw = sa->sa_family == AF_INET
-                              ? (const void *)((const char *)sa + offsetof(struct sockaddr_in, sin_addr))
-                              : (const char *)sa + offsetof(struct sockaddr_in6, sin6_addr);
-        if (inet_ntop(sa->sa_family, raw, name, sizeof(name)) != NULL)
-            memcpy(t->refused_address, name, sizeof(name));
+        size_t at = ss.ss_family == AF_INET ? offsetof(struct sockaddr_in, sin_addr)
+                                            : offsetof(struct sockaddr_in6, sin6_addr);
+        if (inet_ntop(ss.ss_family, (const char *)&ss + at, t->refused_address, sizeof(t->refused_address)) ==
+            NULL)
+            memcpy(t->refused_address, "?", 2);
         t->refused = true;
         return CURL_SOCKET_BAD;
     }
