@@ -123,6 +123,25 @@ TEST(backtrace_names_functions_innermost_first)
     rig_down(&rig);
 }
 
+TEST(backtrace_has_lines_where_the_guest_has_the_process_to_itself)
+{
+    wh_outcome outcome;
+    wh_slot io[1];
+    auto_free char *path = wh_xasprintf("%s/lines.wasm", getenv("GUESTS"));
+    if (access(path, R_OK) != 0)
+        SKIP("no clang that makes a guest with debug information");
+    wh_rig rig = rig_up(WH_PROFILE_POD, "lines.wasm", NULL, NULL);
+    CHECK_INT(call(rig.instance, "go", io, 1, &outcome), ==, WH_END_TRAP);
+    CHECK_CONTAINS(outcome.msg, "guests/lines.c:1");
+    CHECK_CONTAINS(outcome.msg, "lines.c:17:");
+    rig_down(&rig);
+    rig = rig_up(WH_PROFILE_SHARED, "lines.wasm", NULL, NULL);
+    CHECK_INT(call(rig.instance, "go", io, 1, &outcome), ==, WH_END_TRAP);
+    CHECK_CONTAINS(outcome.msg, "inner");
+    CHECK(strstr(outcome.msg, "lines.c") == NULL);
+    rig_down(&rig);
+}
+
 TEST(arguments_and_results)
 {
     wh_outcome outcome;
