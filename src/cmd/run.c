@@ -260,7 +260,6 @@ static int fill_spec(wh_runspec *spec, fd_table *table, const wh_code *code, int
 
 static int run_module(int argc, char **argv)
 {
-    extern char **environ;
     wh_err err = {0};
     wh_paths paths = {0};
     wh_code code = {.fd = -1};

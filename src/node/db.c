@@ -5,7 +5,7 @@
 
 #include <sqlite3.h>
 
-struct wh_db {
+struct wh_nodedb {
     sqlite3 *sql;
     sqlite3_stmt *put, *state, *forget;
     bool in_transaction;
@@ -22,17 +22,17 @@ static const char schema[] = "PRAGMA journal_mode=WAL;"
                              "  state TEXT NOT NULL);" /* life cycle, JSON */
                              "PRAGMA user_version=1;";
 
-static int db_fail(wh_db *db, wh_err *err, const char *what)
+static int db_fail(wh_nodedb *db, wh_err *err, const char *what)
 {
     int code = sqlite3_extended_errcode(db->sql) & 0xff;
 
     return wh_fail(err, code == SQLITE_FULL ? -ENOSPC : -EIO, "%s: %s.", what, sqlite3_errmsg(db->sql));
 }
 
-int wh_db_open(const char *dir, wh_db **ret, wh_err *err)
+int wh_nodedb_open(const char *dir, wh_nodedb **ret, wh_err *err)
 {
     auto_free char *path = wh_path_join(dir, "node.db");
-    wh_db *db = wh_xnew(wh_db);
+    wh_nodedb *db = wh_xnew(wh_nodedb);
 
     if (sqlite3_open_v2(path, &db->sql, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX,
                         NULL) != SQLITE_OK ||
@@ -46,19 +46,19 @@ int wh_db_open(const char *dir, wh_db **ret, wh_err *err)
             SQLITE_OK ||
         sqlite3_prepare_v2(db->sql, "DELETE FROM pods WHERE uid=?1", -1, &db->forget, NULL) != SQLITE_OK) {
         int rc = wh_fail(err, -EIO, "open database '%s': %s.", path, sqlite3_errmsg(db->sql));
-        wh_db_close(db);
+        wh_nodedb_close(db);
         return rc;
     }
     *ret = db;
     return 0;
 }
 
-void wh_db_close(wh_db *db)
+void wh_nodedb_close(wh_nodedb *db)
 {
     if (db == NULL)
         return;
     if (db->sql != NULL)
-        wh_db_commit(db, NULL);
+        wh_nodedb_commit(db, NULL);
     sqlite3_finalize(db->put);
     sqlite3_finalize(db->state);
     sqlite3_finalize(db->forget);
@@ -67,7 +67,7 @@ void wh_db_close(wh_db *db)
 }
 
 /* Runs a statement whose texts were bound; they may be freed afterwards. */
-static int run(wh_db *db, sqlite3_stmt *stmt, wh_err *err, const char *what)
+static int run(wh_nodedb *db, sqlite3_stmt *stmt, wh_err *err, const char *what)
 {
     if (!db->in_transaction && sqlite3_exec(db->sql, "BEGIN IMMEDIATE", NULL, NULL, NULL) != SQLITE_OK)
         return db_fail(db, err, what);
@@ -79,7 +79,7 @@ static int run(wh_db *db, sqlite3_stmt *stmt, wh_err *err, const char *what)
     return step == SQLITE_DONE ? 0 : db_fail(db, err, what);
 }
 
-int wh_db_pod_put(wh_db *db, const wh_db_pod *pod, wh_err *err)
+int wh_nodedb_pod_put(wh_nodedb *db, const wh_nodedb_pod *pod, wh_err *err)
 {
     auto_free char *object = wh_json_dump(pod->object);
     auto_free char *state = wh_json_dump(pod->state);
@@ -92,7 +92,7 @@ int wh_db_pod_put(wh_db *db, const wh_db_pod *pod, wh_err *err)
     return run(db, db->put, err, "remember pod");
 }
 
-int wh_db_pod_state(wh_db *db, const char *uid, const json_t *state, wh_err *err)
+int wh_nodedb_pod_state(wh_nodedb *db, const char *uid, const json_t *state, wh_err *err)
 {
     auto_free char *text = wh_json_dump(state);
 
@@ -101,14 +101,14 @@ int wh_db_pod_state(wh_db *db, const char *uid, const json_t *state, wh_err *err
     return run(db, db->state, err, "remember state of pod");
 }
 
-int wh_db_pod_forget(wh_db *db, const char *uid, wh_err *err)
+int wh_nodedb_pod_forget(wh_nodedb *db, const char *uid, wh_err *err)
 {
     sqlite3_bind_text(db->forget, 1, uid, -1, SQLITE_STATIC);
     return run(db, db->forget, err, "forget pod");
 }
 
 /* A row that is damaged is skipped and said: one bad row must not keep a node from starting. */
-static int row_to_pod(sqlite3_stmt *stmt, int (*each)(void *user, const wh_db_pod *pod), void *user)
+static int row_to_pod(sqlite3_stmt *stmt, int (*each)(void *user, const wh_nodedb_pod *pod), void *user)
 {
     auto_json json_t *object = NULL;
     auto_json json_t *state = NULL;
@@ -123,12 +123,12 @@ static int row_to_pod(sqlite3_stmt *stmt, int (*each)(void *user, const wh_db_po
         wh_log(ERROR, "damaged row in the database is left out", KV_STR("pod", texts[0]), KV_ERR(&bad));
         return 0;
     }
-    wh_db_pod pod = {
+    wh_nodedb_pod pod = {
         .uid = texts[0], .source = texts[1], .origin = texts[2], .object = object, .state = state};
     return each(user, &pod);
 }
 
-int wh_db_pods(wh_db *db, int (*each)(void *user, const wh_db_pod *pod), void *user, wh_err *err)
+int wh_nodedb_pods(wh_nodedb *db, int (*each)(void *user, const wh_nodedb_pod *pod), void *user, wh_err *err)
 {
     sqlite3_stmt *stmt = NULL;
     int step, rc = 0;
@@ -144,7 +144,7 @@ int wh_db_pods(wh_db *db, int (*each)(void *user, const wh_db_pod *pod), void *u
     return rc;
 }
 
-int wh_db_commit(wh_db *db, wh_err *err)
+int wh_nodedb_commit(wh_nodedb *db, wh_err *err)
 {
     if (!db->in_transaction)
         return 0;

@@ -30,7 +30,7 @@ struct wh_node {
     wh_node_config config;
     wh_pod_facts facts;
     wh_store *store;
-    wh_db *db; /* NULL when ephemeral */
+    wh_nodedb *db; /* NULL when ephemeral */
     wh_cgroups *cgroups;
     wh_keeper *keeper;
     wh_keeper_callbacks keeper_callbacks;

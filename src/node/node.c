@@ -11,8 +11,8 @@
 #include <signal.h>
 
 static WH_METRIC(running_pods, WH_GAUGE, "kubelet_running_pods", "Pods that this node has.", NULL);
-static WH_METRIC(keeper_lost_metric, WH_COUNTER, "wherry_keeper_lost_total", "Connections to the keeper that broke.",
-          NULL);
+static WH_METRIC(keeper_lost_metric, WH_COUNTER, "wherry_keeper_lost_total",
+                 "Connections to the keeper that broke.", NULL);
 
 static void connect_keeper(wh_node *node);
 
@@ -318,13 +318,13 @@ static int remember(wh_node *node, const wh_worker *w, wh_err *err)
         return 0;
     json_object_set_new(state, "uid", json_integer((json_int_t)w->run_uid));
     wh_node_flush_soon(node);
-    return wh_db_pod_put(node->db,
-                         &(wh_db_pod){.uid = w->uid,
-                                      .source = w->source,
-                                      .origin = w->origin,
-                                      .object = w->spec->object,
-                                      .state = state},
-                         err);
+    return wh_nodedb_pod_put(node->db,
+                             &(wh_nodedb_pod){.uid = w->uid,
+                                              .source = w->source,
+                                              .origin = w->origin,
+                                              .object = w->spec->object,
+                                              .state = state},
+                             err);
 }
 
 /* Names of sources live as long as the program. */
@@ -434,7 +434,7 @@ void wh_node_forget(wh_node *node, const char *uid)
         observer->on_gone(observer->user, w);
     HASH_DEL(node->by_uid, w);
     wh_metric_set(&running_pods, NULL, HASH_COUNT(node->by_uid));
-    if (node->db != NULL && wh_db_pod_forget(node->db, uid, &err) < 0)
+    if (node->db != NULL && wh_nodedb_pod_forget(node->db, uid, &err) < 0)
         wh_log(ERROR, "a pod that ended stays in the database", KV_ERR(&err));
     wh_node_flush_soon(node);
     __atomic_store_n(&w->gone, true, __ATOMIC_RELAXED);
@@ -446,7 +446,7 @@ void wh_node_forget(wh_node *node, const char *uid)
 
 /* ---- beginning and end ---- */
 
-static int load_pod(void *user, const wh_db_pod *pod)
+static int load_pod(void *user, const wh_nodedb_pod *pod)
 {
     wh_node *node = user;
     wh_pod_spec *spec = NULL;
@@ -512,8 +512,8 @@ static int open_all(wh_node *node, wh_err *err)
     open_cgroups(node);
     if (node->config.ephemeral)
         return 0;
-    rc = wh_db_open(paths->state, &node->db, err);
-    rc = rc < 0 ? rc : wh_db_pods(node->db, load_pod, node, err);
+    rc = wh_nodedb_open(paths->state, &node->db, err);
+    rc = rc < 0 ? rc : wh_nodedb_pods(node->db, load_pod, node, err);
     return rc;
 }
 
@@ -574,7 +574,7 @@ void wh_node_free(wh_node *node)
     }
     if (node->runner_fd >= 0)
         close(node->runner_fd);
-    wh_db_close(node->db);
+    wh_nodedb_close(node->db);
     wh_store_close(node->store);
     wh_cgroups_free(node->cgroups);
     json_decref(node->local_objects);

@@ -12,7 +12,7 @@
 #define SERVICES_WAIT (5 * WH_SEC) /* pods do not wait longer for the first list of Services */
 
 static WH_METRIC(status_patches, WH_COUNTER, "wherry_pod_status_patches_total", "Status patches, by result.",
-          "result");
+                 "result");
 
 typedef struct api_pod { /* what is on its way to the API server about one pod */
     UT_hash_handle hh;

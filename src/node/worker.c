@@ -7,9 +7,9 @@
 #include <signal.h>
 
 static WH_METRIC(pod_events_metric, WH_COUNTER, "wherry_pod_events_total", "Events about pods, by reason.",
-          "reason");
-static WH_METRIC(container_starts_metric, WH_COUNTER, "wherry_container_starts_total", "Runners that were started.",
-          NULL);
+                 "reason");
+static WH_METRIC(container_starts_metric, WH_COUNTER, "wherry_container_starts_total",
+                 "Runners that were started.", NULL);
 
 typedef struct wh_queued_event {
     TAILQ_ENTRY(wh_queued_event) link;
@@ -211,10 +211,10 @@ void wh_worker_flush(wh_node *node)
             continue;
         auto_json json_t *state = wh_lifecycle_save(w->lc);
         json_object_set_new(state, "uid", json_integer((json_int_t)w->run_uid));
-        rc = wh_db_pod_state(node->db, w->uid, state, &err);
+        rc = wh_nodedb_pod_state(node->db, w->uid, state, &err);
         w->dirty = rc < 0;
     }
-    rc = rc < 0 ? rc : wh_db_commit(node->db, &err);
+    rc = rc < 0 ? rc : wh_nodedb_commit(node->db, &err);
     node->flush_due = rc < 0;
     if (rc < 0) { /* a full disk: what runs goes on, and is remembered as soon as there is room */
         wh_log(ERROR, "the state of pods cannot be written; trying again", KV_ERR(&err));
