@@ -12,6 +12,8 @@ _Static_assert(_Alignof(wh_slot) >= _Alignof(wasmtime_val_raw_t), "slots are Was
 _Static_assert(sizeof(wh_func) == sizeof(wasmtime_func_t), "a function is Wasmtime's handle");
 _Static_assert(_Alignof(wh_func) >= _Alignof(wasmtime_func_t), "a function is Wasmtime's handle");
 
+_Thread_local wh_instance *wh_wasmtime_running;
+
 static void find_memory(wh_instance *instance)
 {
     wasmtime_extern_t item;
@@ -74,10 +76,13 @@ int wh_wasmtime_instance_new(wh_template *tmpl, const wh_guest_limits *limits, v
         set_deadline(instance, start_ticks);
     outcome->end = WH_END_OK;
     wasm_trap_t *trap = NULL;
+    wh_instance *outer = wh_wasmtime_running;
+    wh_wasmtime_running = instance;
     instance->depth = 1;
     wasmtime_error_t *error =
         wasmtime_instance_pre_instantiate(tmpl->pre, instance->context, &instance->instance, &trap);
     instance->depth = 0;
+    wh_wasmtime_running = outer;
     if (error != NULL || trap != NULL) {
         int rc = start_failed(instance, trap, error, outcome, err);
         wh_wasmtime_instance_free(instance);
@@ -137,10 +142,13 @@ wh_end wh_wasmtime_call(wh_instance *instance, const wh_func *func, wh_slot *io,
     wasm_trap_t *trap = NULL;
     wasmtime_func_t handle;
     memcpy(&handle, func, sizeof(handle));
+    wh_instance *outer = wh_wasmtime_running;
+    wh_wasmtime_running = instance;
     instance->depth++;
     wasmtime_error_t *error =
         wasmtime_func_call_unchecked(instance->context, &handle, (wasmtime_val_raw_t *)io, n, &trap);
     instance->depth--;
+    wh_wasmtime_running = outer;
     if (__builtin_expect(error == NULL && trap == NULL, 1)) {
         outcome->end = WH_END_OK;
         return WH_END_OK;

@@ -29,15 +29,14 @@ static wasm_trap_t *host_call(void *env, wasmtime_caller_t *caller, wasmtime_val
 {
     (void)n;
     const wh_import_env *import = env;
-    wasmtime_context_t *context = wasmtime_caller_context(caller);
-    wh_instance *instance = wasmtime_context_get_data(context);
+    wh_instance *instance = wh_wasmtime_running;
     wh_frame frame = {.user = instance->user};
     if (instance->has_memory) {
         wh_wasmtime_see_memory(instance);
         frame.mem = instance->mem;
         frame.mem_bytes = instance->mem_bytes;
     } else if (!instance->ready) {
-        find_memory(caller, context, &frame);
+        find_memory(caller, instance->context, &frame);
     }
     wh_host_result result = import->fn(&frame, (wh_slot *)io, import->env);
     if (__builtin_expect(result == WH_HOST_OK, 1))
