@@ -205,7 +205,7 @@ static int push_dir(wh_runspec *spec, const wh_field *f, wh_err *err)
     if (rc == 0)
         rc = wh_record_get_i64(f->value.p, f->value.n, "read_only", 0, 1, &read_only, err);
     if (rc < 0)
-        return wh_wrap(err, "directory %zu", spec->n_dirs);
+        return wh_fail(err, -EBADMSG, "directory %zu: 'path', 'fd' and 'read_only' are required.", spec->n_dirs);
     if (path[0] != '/' && !wh_streq(path, "."))
         return wh_fail(err, -EBADMSG, "directory '%s' must be an absolute path.", path);
     if (spec->dirs == NULL)
