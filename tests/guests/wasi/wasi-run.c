@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Compiles and runs one WASI command in this process, on our own WASI: what the comparison with Wasmtime's and the
- * benchmarks start. No sandbox: for guests of ours only. */
+/* Compiles and runs one WASI command in this process, on our own WASI: what the comparison with Wasmtime's
+ * and the benchmarks start. No sandbox: for guests of ours only. */
 #include "abi/wasi/wasi.h"
 #include "base/file.h"
 #include "base/limits.h"
@@ -87,7 +87,8 @@ static int preopen(wh_wasi *wasi, const char *spec, bool read_only, wh_err *err)
         return wh_fail(err, -EINVAL, "preopen '%s': it must be HOST::GUEST.", spec);
     auto_free char *host = wh_xstrndup(spec, (size_t)(colons - spec));
     int fd = open(host, O_PATH | O_DIRECTORY | O_CLOEXEC);
-    return fd < 0 ? wh_fail(err, -errno, "open '%s'", host) : wh_wasi_preopen_dir(wasi, fd, colons + 2, read_only, err);
+    return fd < 0 ? wh_fail(err, -errno, "open '%s'", host)
+                  : wh_wasi_preopen_dir(wasi, fd, colons + 2, read_only, err);
 }
 
 static int make_wasi(const options *o, char **args, wh_wasi **ret, wh_err *err)
@@ -135,7 +136,8 @@ static int compiled(wh_engine *engine, const char *path, wh_module **ret, wh_err
     if (fd < 0)
         return wh_fail(err, -errno, "make a file for the compiled guest");
     rc = wh_write_all(fd, code, code_bytes);
-    return rc < 0 ? wh_fail(err, rc, "write the compiled guest") : wh_engine_wasmtime.load(engine, fd, ret, err);
+    return rc < 0 ? wh_fail(err, rc, "write the compiled guest")
+                  : wh_engine_wasmtime.load(engine, fd, ret, err);
 }
 
 /* The exit code. */

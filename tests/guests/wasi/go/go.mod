@@ -1,0 +1,3 @@
+module wherry.dev/tests/guests/wasi
+
+go 1.21
