@@ -356,15 +356,14 @@ static int put_variable(table *t, const table *services, const wh_env_input *in,
 static wh_strv to_strv(const table *image, const table *own, const table *services)
 {
     const table *const tables[] = {image, own, services};
-    size_t n = HASH_COUNT(image->vars) + HASH_COUNT(own->vars) + HASH_COUNT(services->vars), used = 0;
-    wh_strv list = wh_xcalloc(n + 1, sizeof(*list));
+    wh_strv list = NULL; /* grown by wh_strv_push_take alone: callers add to it */
     for (size_t i = 0; i < WH_ARRAY_LEN(tables); i++) {
         for (const var *v = tables[i]->vars; v != NULL; v = v->hh.next) {
             size_t len = strlen(v->name);
             bool hidden = i != 1 && lookup(own, v->name, len) != NULL;
             hidden |= i == 0 && lookup(services, v->name, len) != NULL;
             if (!hidden)
-                list[used++] = wh_xasprintf("%s=%s", v->name, v->value);
+                wh_strv_push_take(&list, wh_xasprintf("%s=%s", v->name, v->value));
         }
     }
     return list;
@@ -394,24 +393,15 @@ int wh_env_build(const wh_env_input *in, wh_strv *ret, wh_err *err)
 
 /* ---- arguments ---- */
 
-static size_t count(const char *const *list)
-{
-    size_t n = 0;
-    while (list != NULL && list[n] != NULL)
-        n++;
-    return n;
-}
-
 /* Appends the list to argv, expanded unless `s` is NULL; *bytes is what all of it has. */
-static int append_args(wh_strv argv, size_t *n, const char *const *list, const scope *s, size_t *bytes,
-                       wh_err *err)
+static int append_args(wh_strv *argv, const char *const *list, const scope *s, size_t *bytes, wh_err *err)
 {
     for (size_t i = 0; list != NULL && list[i] != NULL; i++) {
         char *arg = s == NULL ? wh_xstrdup(list[i]) : NULL;
         int rc = s == NULL ? 0 : expand(list[i], s, WH_ENV_BYTES_MAX, false, &arg, err);
         if (rc < 0)
             return rc;
-        argv[(*n)++] = arg;
+        wh_strv_push_take(argv, arg);
         *bytes += strlen(arg) + 1;
         if (*bytes > WH_ENV_BYTES_MAX)
             return wh_fail(err, -E2BIG, "the arguments are larger than %lu bytes.", WH_ENV_BYTES_MAX);
@@ -430,14 +420,14 @@ int wh_env_argv(const wh_container_spec *container, char *const *env, char *cons
                                                       : (const char *const *)cmd;
     /* The image's own words are taken as they are: only the pod's are templates. */
     const scope templates = {.first = &t};
-    size_t n = 0, bytes = 0;
+    size_t bytes = 0;
     int rc = read_table(&t, env, err);
     if (rc < 0)
         return rc;
-    auto_strv wh_strv argv = wh_xcalloc(count(first) + count(rest) + 1, sizeof(*argv));
-    rc = append_args(argv, &n, first, own ? &templates : NULL, &bytes, err);
+    auto_strv wh_strv argv = NULL;
+    rc = append_args(&argv, first, own ? &templates : NULL, &bytes, err);
     if (rc == 0)
-        rc = append_args(argv, &n, rest, container->args != NULL ? &templates : NULL, &bytes, err);
+        rc = append_args(&argv, rest, container->args != NULL ? &templates : NULL, &bytes, err);
     if (rc < 0)
         return rc;
     *ret = WH_TAKE(argv);

@@ -500,10 +500,6 @@ static bool want_initialized(wh_lifecycle *lc, wh_time now, wh_pod_actions *out)
             continue;
         if (!sidecar && c->life.state == WH_CONTAINER_ENDED && c->life.end.exit_code == 0)
             continue;
-        if (!sidecar && c->life.state == WH_CONTAINER_ENDED) {
-            begin_ending(lc, CAUSE_INIT_FAILED, lc->spec->grace_s, now);
-            return false;
-        }
         return false;
     }
     lc->initialized = true;
@@ -522,9 +518,26 @@ static void want_renewed(wh_lifecycle *lc, wh_time now, wh_pod_actions *out)
     }
 }
 
+/* Is there nothing left to do? Begins the end then. */
+static bool has_come_to_an_end(wh_lifecycle *lc, wh_time now)
+{
+    bool all_ended = true, init_failed = false;
+    for (size_t i = 0; i < lc->n; i++) {
+        const container *c = &lc->containers[i];
+        if (lc->spec->containers[i].role == WH_ROLE_MAIN)
+            all_ended &= c->life.state == WH_CONTAINER_ENDED;
+        else if (lc->spec->containers[i].role == WH_ROLE_INIT && !lc->initialized)
+            init_failed |= c->life.state == WH_CONTAINER_ENDED && c->life.end.exit_code != 0;
+    }
+    if (all_ended || init_failed)
+        begin_ending(lc, init_failed ? CAUSE_INIT_FAILED : CAUSE_DONE, lc->spec->grace_s, now);
+    return all_ended || init_failed;
+}
+
 static void decide_active(wh_lifecycle *lc, wh_time now, wh_pod_actions *out)
 {
-    bool all_ended = true;
+    if (has_come_to_an_end(lc, now))
+        return;
     if (lc->spec->active_deadline_s > 0 &&
         is_due(lc->start_time + lc->spec->active_deadline_s * WH_SEC, now, out)) {
         set_reason(lc->reason, "DeadlineExceeded");
@@ -539,13 +552,8 @@ static void decide_active(wh_lifecycle *lc, wh_time now, wh_pod_actions *out)
             want_image(lc, i, now, out);
     want_renewed(lc, now, out);
     bool initialized = want_initialized(lc, now, out);
-    for (size_t i = lc->spec->n_init; i < lc->n; i++) {
-        if (initialized)
-            want_running(lc, i, now, out);
-        all_ended &= lc->containers[i].life.state == WH_CONTAINER_ENDED;
-    }
-    if (all_ended && lc->stage == STAGE_ACTIVE)
-        begin_ending(lc, CAUSE_DONE, lc->spec->grace_s, now);
+    for (size_t i = lc->spec->n_init; i < lc->n && initialized; i++)
+        want_running(lc, i, now, out);
 }
 
 static wh_pod_phase final_phase(const wh_lifecycle *lc)
