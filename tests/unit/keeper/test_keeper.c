@@ -152,6 +152,12 @@ static int open_in(const bench *b, const char *id, const char *kind)
     return fd;
 }
 
+/* A sanitized runner is dynamic: an empty root has no loader for it. */
+static bool namespaces(void)
+{
+    return getenv("WH_NO_NAMESPACES") == NULL;
+}
+
 /* Descriptors 0, 1, 2: nothing; 3 spec, 4 code, 5 end record, 6 log; 7 is the keeper's control socket. */
 static int start_guest(bench *b, const char *id, uid_t uid, ...) __attribute__((sentinel));
 static int start_guest(bench *b, const char *id, uid_t uid, ...)
@@ -173,7 +179,8 @@ static int start_guest(bench *b, const char *id, uid_t uid, ...)
     CHECK_OK(memfd, &err);
     const int fds[] = {null, null, null, memfd, code, end, log};
     const wh_keeper_start start = {.id = id, .uid = uid, .gid = uid == 0 ? getgid() : uid, .nofile = 256,
-                                   .namespaces = true, .fds = fds, .n_fds = WH_ARRAY_LEN(fds), .exec_fd = program};
+                                   .namespaces = namespaces(), .fds = fds, .n_fds = WH_ARRAY_LEN(fds),
+                                   .exec_fd = program};
     return wh_keeper_start_runner(b->keeper, &start, on_done, b, &err);
 }
 
@@ -203,7 +210,7 @@ TEST(a_runner_is_started_runs_ends_and_is_reaped)
     CHECK_INT(s->exit_code, ==, 5);
     CHECK_INT(s->signal, ==, 0);
     CHECK_INT(s->running_at, >=, s->started);
-    if (getuid() == 0)
+    if (getuid() == 0 && namespaces())
         CHECK_STR(s->note, "");
     CHECK_OK(wh_keeper_reap(b.keeper, "one", on_done, &b, NULL), NULL);
     WAIT_FOR(&b, b.done == 2);
@@ -245,6 +252,8 @@ TEST(a_runner_has_nothing_but_what_it_was_given)
     char path[64], target[128], root[64];
     if (getuid() != 0)
         SKIP("needs root to look into another user's process");
+    if (!namespaces())
+        SKIP("a sanitized runner has no namespaces");
     bench_init(&b);
     CHECK_OK(start_guest(&b, "bare", some_uid(), "sleep", "100", NULL), NULL);
     WAIT_FOR(&b, seen_of(&b, "bare")->running);

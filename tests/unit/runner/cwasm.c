@@ -24,5 +24,6 @@ int main(int argc, char **argv)
         rc = wh_write_file(AT_FDCWD, argv[2], code, n_code, 0644, &err);
     if (rc < 0)
         fprintf(stderr, "cwasm: %s\n", err.msg);
+    ops->engine_free(engine);
     return rc < 0 ? 1 : 0;
 }

@@ -9,12 +9,13 @@
 #include <signal.h>
 #include <sys/mman.h>
 
+static char id[] = "c1";
 static char *args[] = {(char[]){"prog"}, (char[]){"a b"}, (char[]){""}, NULL};
 static char *env[] = {(char[]){"A=1"}, NULL};
 
 static wh_runspec sample(void)
 {
-    return (wh_runspec){.id = (char[]){"c1"}, .name = NULL, .code_fd = 4, .log_fd = -1, .control_fd = 9, .end_fd = 5,
+    return (wh_runspec){.id = id, .name = NULL, .code_fd = 4, .log_fd = -1, .control_fd = 9, .end_fd = 5,
                         .stop_signal = SIGINT, .args = args, .env = env};
 }
 
