@@ -80,23 +80,29 @@ char *wh_store_rootfs_path(const char *digest)
     return wh_xasprintf("rootfs/%.6s-%s", digest, wh_digest_hex(digest));
 }
 
-static int take_int(void *user, sqlite3_stmt *row)
+typedef struct blob_row {
+    bool found;
+    int64_t bytes, used;
+} blob_row;
+
+static int take_blob(void *user, sqlite3_stmt *row)
 {
-    *(int64_t *)user = sqlite3_column_int64(row, 0);
+    *(blob_row *)user = (blob_row){true, sqlite3_column_int64(row, 0), sqlite3_column_int64(row, 1)};
     return 0;
 }
 
+/* How long the blob is, -1 when there is none; from now on it counts as used. */
 static int touch_blob(wh_store *store, const char *digest, int64_t *ret_bytes, wh_err *err)
 {
-    *ret_bytes = -1;
+    blob_row row = {0};
+    wh_time now = wh_real_now();
     int rc = wh_db_begin(store, err);
     if (rc < 0)
         return rc;
-    rc = wh_db_run(store, err, NULL, NULL, "UPDATE blob SET used=?1 WHERE digest=?2", "is", wh_real_now(),
-                   digest);
-    if (rc > 0)
-        rc =
-            wh_db_run(store, err, take_int, ret_bytes, "SELECT bytes FROM blob WHERE digest=?1", "s", digest);
+    rc = wh_db_run(store, err, take_blob, &row, "SELECT bytes, used FROM blob WHERE digest=?1", "s", digest);
+    if (rc >= 0 && row.found && (row.used < now - WH_STORE_TOUCH || row.used > now))
+        rc = wh_db_run(store, err, NULL, NULL, "UPDATE blob SET used=?1 WHERE digest=?2", "is", now, digest);
+    *ret_bytes = row.found ? row.bytes : -1;
     return wh_db_end(store, rc, err);
 }
 

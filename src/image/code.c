@@ -162,14 +162,15 @@ static int take_code(void *user, sqlite3_stmt *row)
 
 static int read_row(wh_store *store, const char *key, code_row *ret, wh_err *err)
 {
+    wh_time now = wh_real_now();
     int rc = wh_db_begin(store, err);
     if (rc < 0)
         return rc;
     rc = wh_db_run(store, err, take_code, ret, "SELECT profile, flags, mac, bytes FROM code WHERE key=?1",
                    "s", key);
     if (rc >= 0 && ret->found)
-        rc = wh_db_run(store, err, NULL, NULL, "UPDATE code SET used=?1 WHERE key=?2", "is", wh_real_now(),
-                       key);
+        rc = wh_db_run(store, err, NULL, NULL, "UPDATE code SET used=?1 WHERE key=?2 AND used<?3", "isi", now,
+                       key, now - WH_STORE_TOUCH);
     return wh_db_end(store, rc, err);
 }
 

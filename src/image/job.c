@@ -11,6 +11,7 @@
 #include <spawn.h>
 #include <stdio.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
@@ -147,7 +148,9 @@ static int read_result(int fd, int status, wh_buf *ret, wh_err *err)
     if (wh_streq(verdict, WH_VERDICT_OK))
         return 0;
     int code = wh_streq(verdict, WH_VERDICT_INTERNAL) ? -EIO : -EBADMSG;
-    return wh_fail(err, code, "%.250s%s", message, wh_ends_with(message, ".") ? "" : ".");
+    size_t end = strlen(message);
+    message[end > 0 && message[end - 1] == '.' ? end - 1 : end] = '\0'; /* sentences close themselves */
+    return wh_fail(err, code, "%.250s.", message);
 }
 
 int wh_prepare_run(wh_store *store, const wh_prepare_job *job, wh_buf *ret_record, wh_err *err)
@@ -258,7 +261,7 @@ static int take_text(void *user, sqlite3_stmt *row)
     return 0;
 }
 
-int wh_prepare_identity(wh_store *store, char **ret, wh_err *err)
+static int find_identity(wh_store *store, char **ret, wh_err *err)
 {
     auto_free char *stamp = NULL;
     auto_free char *known = NULL;
@@ -289,4 +292,32 @@ int wh_prepare_identity(wh_store *store, char **ret, wh_err *err)
     if (rc == 0)
         *ret = wh_xasprintf("%s %s", answer, strrchr(stamp, ' ') + 1);
     return rc;
+}
+
+int wh_prepare_identity(wh_store *store, char **ret, wh_err *err)
+{
+    struct stat st;
+    auto_free char *fresh = NULL;
+    if (stat(store->prepare, &st) < 0)
+        return wh_fail(err, -errno, "find '%s', which compiles modules", store->prepare);
+    (void)pthread_mutex_lock(&store->lock);
+    const struct stat *old = &store->identity_of;
+    bool same = store->identity != NULL && st.st_ino == old->st_ino && st.st_dev == old->st_dev &&
+                st.st_size == old->st_size && st.st_ctim.tv_sec == old->st_ctim.tv_sec &&
+                st.st_ctim.tv_nsec == old->st_ctim.tv_nsec;
+    if (same)
+        *ret = wh_xstrdup(store->identity);
+    (void)pthread_mutex_unlock(&store->lock);
+    if (same)
+        return 0;
+    int rc = find_identity(store, &fresh, err);
+    if (rc < 0)
+        return rc;
+    *ret = wh_xstrdup(fresh);
+    (void)pthread_mutex_lock(&store->lock);
+    free(store->identity);
+    store->identity = WH_TAKE(fresh);
+    store->identity_of = st;
+    (void)pthread_mutex_unlock(&store->lock);
+    return 0;
 }

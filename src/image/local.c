@@ -192,7 +192,7 @@ static int layout_root(const layout *l, char digest[WH_DIGEST_TEXT_MAX], char **
         return wh_fail(err, -EBADMSG, "it holds no file 'oci-layout'.");
     int rc = wh_read_file(l->dir, "index.json", WH_MANIFEST_BYTES_MAX, &text, &n, err);
     if (rc == 0)
-        rc = wh_manifest_parse(WH_TYPE_OCI_INDEX, text, n, &index, err);
+        rc = wh_oci_manifest_parse(WH_TYPE_OCI_INDEX, text, n, &index, err);
     if (rc == 0)
         rc = pick_entry(l, index, &entry, err);
     if (rc < 0)

@@ -198,7 +198,8 @@ static int parse_config_and_notes(const json_t *j, wh_manifest *m, wh_err *err)
     return rc;
 }
 
-int wh_manifest_parse(const char *content_type, const char *data, size_t n, wh_manifest **ret, wh_err *err)
+int wh_oci_manifest_parse(const char *content_type, const char *data, size_t n, wh_manifest **ret,
+                          wh_err *err)
 {
     auto_json json_t *j = NULL;
     if (n > WH_MANIFEST_BYTES_MAX)

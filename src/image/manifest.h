@@ -34,7 +34,8 @@ typedef struct wh_manifest {
 
 /* `content_type` is what the server said, or NULL; where the document has a mediaType, both must agree.
  * -EBADMSG with the field that is wrong, -EFBIG past a limit of base/limits.h. */
-int wh_manifest_parse(const char *content_type, const char *data, size_t n, wh_manifest **ret, wh_err *err);
+int wh_oci_manifest_parse(const char *content_type, const char *data, size_t n, wh_manifest **ret,
+                          wh_err *err);
 void wh_manifest_free(wh_manifest *manifest);
 WH_DEFINE_CLEANUP(wh_cleanup_manifest, wh_manifest *, wh_manifest_free);
 #define auto_manifest __attribute__((cleanup(wh_cleanup_manifest)))

@@ -280,7 +280,7 @@ static int get_manifest(wh_pull_state *s, const char *name, wh_image_record *r, 
     wh_buf_init(&body, WH_MANIFEST_BYTES_MAX);
     int rc = s->source->manifest(s->source->user, name, &body, &type, digest, err);
     if (rc == 0)
-        rc = wh_manifest_parse(type, wh_buf_str(&body), body.len, ret, err);
+        rc = wh_oci_manifest_parse(type, wh_buf_str(&body), body.len, ret, err);
     if (rc == 0)
         rc = wh_store_blob_put(s->store, digest, wh_buf_str(&body), body.len, err);
     if (rc == 0)
@@ -507,14 +507,11 @@ static int pull_into_store(wh_store *store, const char *name, const wh_pull_opti
 int wh_image_pull(wh_store *store, const char *reference, const wh_pull_options *options, wh_image **ret,
                   wh_image_error *error)
 {
-    wh_ref ref;
+    auto_free char *name = NULL;
     *error = (wh_image_error){0};
     bool local = wh_reference_is_local(reference);
-    if (!local && wh_ref_parse(reference, &ref, &error->err) < 0)
+    if (wh_reference_canonical(reference, &name, &error->err) < 0)
         return fail(error, "InvalidImageName");
-    auto_free char *name = local ? wh_xstrdup(reference) : wh_ref_text(&ref);
-    if (!local)
-        wh_ref_done(&ref);
     if (options->policy != WH_PULL_ALWAYS && (!local || options->policy == WH_PULL_NEVER)) {
         int rc = wh_image_find(store, reference, ret, &error->err);
         if (rc == 0 || (rc != -ENOENT && options->policy != WH_PULL_NEVER))

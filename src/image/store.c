@@ -219,12 +219,12 @@ bool wh_reference_is_local(const char *reference)
            wh_ends_with(reference, ".wasm") || wh_ends_with(reference, ".wat");
 }
 
-/* The name under which the database knows a reference. */
-static int canonical(const char *reference, char **ret, wh_err *err)
+int wh_reference_canonical(const char *reference, char **ret, wh_err *err)
 {
     wh_ref ref;
-    if (wh_reference_is_local(reference)) {
-        *ret = wh_xstrdup(reference);
+    if (wh_reference_is_local(reference)) { /* the same file, wherever it is named from */
+        char *path = realpath(reference, NULL);
+        *ret = path != NULL ? path : wh_xstrdup(reference);
         return 0;
     }
     int rc = wh_ref_parse(reference, &ref, err);
@@ -240,7 +240,13 @@ static void name_image(wh_image *image, const char *reference)
     wh_ref ref;
     image->reference = wh_xstrdup(reference);
     if (wh_reference_is_local(reference) || wh_ref_parse(reference, &ref, NULL) < 0) {
+        const char *slash = strrchr(reference, '/');
         image->image_id = wh_xasprintf("file@%s", image->digest);
+        if (wh_ends_with(reference, ".wasm") ||
+            wh_ends_with(reference, ".wat")) { /* two files may hold the same bytes */
+            free(image->title);
+            image->title = wh_xstrdup(slash == NULL ? reference : slash + 1);
+        }
     } else {
         const char *slash = strrchr(ref.repository, '/');
         image->image_id = wh_xasprintf("%s/%s@%s", ref.host, ref.repository, image->digest);
@@ -327,10 +333,11 @@ static int find_rows(wh_store *store, const char *name, wh_image *image, wh_err 
     if (rc == -EUCLEAN)
         return wh_fail(err, rc, "store '%s': what it knows of '%.100s' cannot be read.", store->dir, name);
     if (rc >= 0 && image->digest != NULL)
-        rc = wh_db_run(store, err, NULL, NULL, "UPDATE ref SET used=?1 WHERE reference=?2", "is", now, name);
+        rc = wh_db_run(store, err, NULL, NULL, "UPDATE ref SET used=?1 WHERE reference=?2 AND used<?3", "isi",
+                       now, name, now - WH_STORE_TOUCH);
     if (rc >= 0 && image->digest != NULL)
-        rc = wh_db_run(store, err, NULL, NULL, "UPDATE image SET used=?1 WHERE digest=?2", "is", now,
-                       image->digest);
+        rc = wh_db_run(store, err, NULL, NULL, "UPDATE image SET used=?1 WHERE digest=?2 AND used<?3", "isi",
+                       now, image->digest, now - WH_STORE_TOUCH);
     return rc;
 }
 
@@ -338,7 +345,7 @@ int wh_image_find(wh_store *store, const char *reference, wh_image **ret, wh_err
 {
     auto_free char *name = NULL;
     auto_image wh_image *image = wh_xnew(wh_image);
-    int rc = canonical(reference, &name, err);
+    int rc = wh_reference_canonical(reference, &name, err);
     if (rc == 0)
         rc = wh_db_begin(store, err);
     if (rc < 0)
@@ -509,7 +516,7 @@ int wh_store_remove(wh_store *store, const char *reference, wh_err *err)
     auto_free char *name = NULL;
     const wh_gc_policy unused_only = {.high_percent = 100, .low_percent = 100, .min_age = 0};
     uint64_t freed;
-    int rc = canonical(reference, &name, err);
+    int rc = wh_reference_canonical(reference, &name, err);
     if (rc == 0)
         rc = wh_db_begin(store, err);
     if (rc < 0)

@@ -19,10 +19,13 @@
 
 #include <pthread.h>
 #include <sqlite3.h>
+#include <sys/stat.h>
 
 #define WH_STORE_MAGIC 0x73746f72U
 #define WH_NODE_KEY_BYTES 32
 #define WH_STORE_GRACE (2 * WH_MINUTE) /* what was touched so recently belongs to a pull under way */
+
+#define WH_STORE_TOUCH (30 * WH_SEC) /* a use is written down only when the last one is older */
 
 typedef struct wh_seen_code { /* a code file that was authenticated in this process */
     uint64_t dev, inode;
@@ -38,7 +41,8 @@ struct wh_store {
     sqlite3 *db;
     pthread_mutex_t lock; /* of everything below, and of a transaction */
     uint8_t node_key[WH_NODE_KEY_BYTES];
-    char *identity; /* of the compiler; NULL until it was asked */
+    char *identity; /* of the compiler; NULL until it was asked, or when its file changed */
+    struct stat identity_of;
     wh_seen_code *seen_code;
     size_t n_seen_code;
 };
@@ -91,6 +95,8 @@ int wh_store_image_add(wh_store *store, const char *reference, const wh_image_re
  * has not. */
 int wh_store_image_reuse(wh_store *store, const char *reference, const wh_image_record *record, wh_err *err);
 bool wh_reference_is_local(const char *reference);
+/* The name under which the database knows a reference; -EINVAL. The caller's to free. */
+int wh_reference_canonical(const char *reference, char **ret, wh_err *err);
 
 /* ---- prepare (job.c) ---- */
 typedef struct wh_prepare_job {

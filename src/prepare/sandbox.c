@@ -5,6 +5,7 @@
 #include "base/str.h"
 #include "prepare/prepare.h"
 
+#include <fcntl.h>
 #include <grp.h>
 #include <seccomp.h>
 #include <signal.h>
@@ -134,12 +135,15 @@ static int enter_filter(bool with_files, wh_err *err)
     if (rc == 0 && with_files)
         rc = allow_all(filter, with_folder, WH_ARRAY_LEN(with_folder));
     /* Asked for by allocators and the standard library of Rust; "no" is a fine answer. */
-    static const int refused[] = {SCMP_SYS(openat),     SCMP_SYS(readlink), SCMP_SYS(prctl),
-                                  SCMP_SYS(prlimit64),  SCMP_SYS(sysinfo),  SCMP_SYS(sched_setaffinity),
-                                  SCMP_SYS(newfstatat), SCMP_SYS(ioctl)};
+    static const int refused[] = {SCMP_SYS(openat),    SCMP_SYS(readlink), SCMP_SYS(prctl),
+                                  SCMP_SYS(prlimit64), SCMP_SYS(sysinfo),  SCMP_SYS(sched_setaffinity),
+                                  SCMP_SYS(ioctl)};
     for (size_t i = 0; rc == 0 && i < WH_ARRAY_LEN(refused); i++)
-        if (!with_files || (refused[i] != SCMP_SYS(openat) && refused[i] != SCMP_SYS(newfstatat)))
+        if (!with_files || refused[i] != SCMP_SYS(openat))
             rc = seccomp_rule_add(filter, SCMP_ACT_ERRNO(EPERM), refused[i], 0);
+    if (rc == 0 && !with_files) /* glibc's fstat is newfstatat of an empty path */
+        rc = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(newfstatat), 1,
+                              SCMP_A3(SCMP_CMP_MASKED_EQ, AT_EMPTY_PATH, AT_EMPTY_PATH));
     if (rc == 0)
         rc = seccomp_load(filter);
     seccomp_release(filter);

@@ -401,8 +401,7 @@ static int open_archive(wh_unpack *u, int fd, wh_err *err)
         return wh_fail(err, -ENOMEM, "read an archive");
     if (archive_read_support_filter_gzip(u->archive) != ARCHIVE_OK ||
         archive_read_support_filter_zstd(u->archive) != ARCHIVE_OK ||
-        archive_read_support_format_tar(u->archive) != ARCHIVE_OK ||
-        archive_read_set_options(u->archive, "hdrcharset=BINARY") != ARCHIVE_OK)
+        archive_read_support_format_tar(u->archive) != ARCHIVE_OK)
         return wh_fail(err, -ENOTSUP, "this libarchive lacks gzip, zstd or tar.");
     return archive_read_open_fd(u->archive, fd, BLOCK_BYTES) == ARCHIVE_OK ? 0 : archive_failed(u, err);
 }
