@@ -172,16 +172,15 @@ static void deny(check *c)
 
 static void post_right(check *c)
 {
-    json_t *groups = json_array();
+    auto_json json_t *groups = json_array();
     for (size_t i = 0; i < wh_strv_len(c->groups); i++)
         (void)json_array_append_new(groups, json_string(c->groups[i]));
     auto_json json_t *body =
-        json_pack("{s:s, s:s, s:{s:s, s:o, s:{s:s, s:s, s:s, s:s, s:s}}}", "apiVersion", "authorization.k8s.io/v1",
+        json_pack("{s:s, s:s, s:{s:s, s:O, s:{s:s, s:s, s:s, s:s, s:s}}}", "apiVersion", "authorization.k8s.io/v1",
                   "kind", "SubjectAccessReview", "spec", "user", c->user, "groups", groups, "resourceAttributes", "verb",
                   c->verb, "version", "v1", "resource", "nodes", "subresource", c->subresources[c->at], "name",
                   c->auth->node_name);
     if (body == NULL) { /* a name that is no UTF-8 */
-        json_decref(groups);
         finish(c, 403, "Forbidden: the caller's name is no valid text.");
         return;
     }

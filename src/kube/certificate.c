@@ -9,6 +9,7 @@
 #define FILE_BYTES_MAX (256UL << 10)
 #define POLL_FIRST (50 * WH_MSEC)
 #define POLL_MAX (20 * WH_SEC)
+#define POLL_MAX_AT_FIRST (2 * WH_SEC) /* within a minute: somebody may be sitting there and approving */
 #define PENDING_AFTER (5 * WH_SEC) /* from then on a wait for approval is worth a word */
 #define RETRY_MAX (5 * WH_MINUTE)
 #define CHECK_PERIOD WH_MINUTE /* the real clock may be set at any time */
@@ -74,7 +75,8 @@ int wh_cert_file_load(const char *file, wh_time now, char **ret_cert_pem, char *
         r = wh_cert_matches(text, text, err);
     if (r < 0) {
         explicit_bzero(text, n);
-        return wh_wrap(err, "certificate file '%s'", file);
+        (void)wh_wrap(err, "certificate file '%s'", file);
+        return r;
     }
     wh_time not_after = info.not_after;
     wh_cert_info_done(&info);
@@ -178,6 +180,13 @@ static void later(wh_cert *c, wh_time delay)
     wh_timer_start(c->loop, &c->timer, delay, on_timer, c);
 }
 
+static void poll_later(wh_cert *c)
+{
+    bool early = wh_loop_now(c->loop) - c->asked_at < WH_MINUTE;
+    wh_time delay = wh_backoff_next(&c->poll);
+    later(c, early ? WH_MIN(delay, POLL_MAX_AT_FIRST) : delay);
+}
+
 static void failed(wh_cert *c, const wh_err *err)
 {
     forget_pending(c);
@@ -194,8 +203,10 @@ static int install(wh_cert *c, const char *encoded, wh_err *err)
     auto_free char *cert = memchr(raw, '\0', n) != NULL ? wh_xstrdup("") : wh_xstrndup((const char *)raw, n);
     free(raw);
     int r = wh_cert_matches(cert, c->new_key, err);
-    if (r < 0)
-        return wh_wrap(err, "the issued certificate");
+    if (r < 0) {
+        (void)wh_wrap(err, "the issued certificate");
+        return r;
+    }
     if (!fits(c, cert))
         return wh_fail(err, -EBADMSG, "the issued certificate has expired or is for another node or address.");
     auto_free char *both = wh_xasprintf("%s%s%s", cert, wh_ends_with(cert, "\n") ? "" : "\n", c->new_key);
@@ -246,7 +257,7 @@ static void on_polled(const wh_kube_result *result, void *user)
         return;
     }
     if (result->class_ != WH_KUBE_OK) {
-        later(c, wh_backoff_next(&c->poll));
+        poll_later(c);
         complain(c, &result->err);
         return;
     }
@@ -256,7 +267,7 @@ static void on_polled(const wh_kube_result *result, void *user)
         (void)wh_fail(&err, -EACCES, "certificate request '%s' was refused: %s", c->csr_name, no);
         failed(c, &err);
     } else if (encoded == NULL || encoded[0] == '\0') {
-        later(c, wh_backoff_next(&c->poll));
+        poll_later(c);
         tell_pending(c);
     } else if (install(c, encoded, &err) < 0) {
         failed(c, &err);
@@ -281,7 +292,7 @@ static void on_posted(const wh_kube_result *result, void *user)
     c->state = CERT_POLLING;
     c->asked_at = wh_loop_now(c->loop);
     save_pending(c);
-    later(c, wh_backoff_next(&c->poll));
+    poll_later(c);
 }
 
 static int make_request(wh_cert *c, json_t **ret, wh_err *err)

@@ -98,8 +98,10 @@ static int read_pem(const json_t *entry, const char *name, const char *folder, c
         return 0;
     auto_free char *path = beside(folder, file);
     int r = wh_read_file(AT_FDCWD, path, PEM_BYTES_MAX, ret, NULL, err);
-    if (r < 0)
-        return wh_wrap(err, "%s", name);
+    if (r < 0) {
+        (void)wh_wrap(err, "%s", name);
+        return r;
+    }
     if (ret_file != NULL)
         *ret_file = WH_TAKE(path);
     return 0;
@@ -224,5 +226,7 @@ int wh_kubeconfig_load(const char *path, const char *context, wh_kubeconfig *ret
     auto_free char *folder = slash == NULL ? wh_xstrdup(".") : wh_xstrndup(path, (size_t)(slash - path) + 1);
     r = wh_kubeconfig_parse(text, n, folder, context, ret, err);
     explicit_bzero(text, n);
-    return r < 0 ? wh_wrap(err, "kubeconfig '%s'", path) : 0;
+    if (r < 0)
+        (void)wh_wrap(err, "kubeconfig '%s'", path);
+    return r;
 }

@@ -219,8 +219,10 @@ int wh_reflect_line(wh_reflector *r, const char *line, size_t n, wh_err *err)
 {
     auto_json json_t *event = NULL;
     int rc = wh_json_parse(line, n, &event, err);
-    if (rc < 0)
-        return wh_wrap(err, "watch: a line is no JSON");
+    if (rc < 0) {
+        (void)wh_wrap(err, "watch: a line is no JSON");
+        return rc;
+    }
     const char *type = wh_json_str(event, "type");
     json_t *object = json_object_get(event, "object");
     if (type == NULL || !json_is_object(object))

@@ -46,7 +46,7 @@ static void unescape(wh_buf *out, wh_str line)
             i += 2;
             break;
         default:
-            CHECK(!"a known escape");
+            wh_test_fail(__FILE__, __LINE__, "unknown escape in: %.*s", WH_STR_ARG(line));
         }
         (void)wh_buf_putc(out, (char)byte);
     }
