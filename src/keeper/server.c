@@ -366,6 +366,9 @@ static int open_dir(wh_keeper_server *server, wh_err *err)
         return wh_fail(err, -errno, "open '%s'", server->dir);
     if (flock(server->lock_fd, LOCK_EX | LOCK_NB) < 0)
         return wh_fail(err, -EALREADY, "another keeper has '%s'.", server->dir);
+    /* Its pid is for people and scripts. */
+    if (ftruncate(server->lock_fd, 0) < 0 || dprintf(server->lock_fd, "%d\n", (int)getpid()) < 0)
+        return wh_fail(err, -errno, "write '%s'", lock);
     return 0;
 }
 

@@ -83,9 +83,9 @@ TEST(results_are_printed_as_wasmtime_prints_them)
     check_print("()F", (wh_slot){.f64 = 12345.678}, "12345.678\n");
     check_print("()F", (wh_slot){.f64 = 1e-7}, "0.0000001\n");
     check_print("()F", (wh_slot){.f64 = -0.0}, "-0\n");
-    check_print("()F", (wh_slot){.f64 = INFINITY}, "inf\n");
-    check_print("()F", (wh_slot){.f64 = -INFINITY}, "-inf\n");
-    check_print("()F", (wh_slot){.f64 = NAN}, "NaN\n");
+    check_print("()F", (wh_slot){.f64 = (double)INFINITY}, "inf\n");
+    check_print("()F", (wh_slot){.f64 = -(double)INFINITY}, "-inf\n");
+    check_print("()F", (wh_slot){.f64 = (double)NAN}, "NaN\n");
     check_print("()f", (wh_slot){.f32 = 0.1f}, "0.1\n");
     check_print("()f", (wh_slot){.f32 = 16777216.0f}, "16777216\n");
     check_print("()V", (wh_slot){.v128 = {[15] = 0x80}}, "170141183460469231731687303715884105728\n");
