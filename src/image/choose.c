@@ -67,7 +67,7 @@ static bool is_signature_type(const char *type)
     return false;
 }
 
-static void list_platforms(const wh_manifest *index, wh_buf *out)
+static void list_platforms(const wh_oci_manifest *index, wh_buf *out)
 {
     for (size_t i = 0; i < index->n_items && out->len < LIST_BYTES_MAX; i++) {
         const wh_descriptor *d = &index->items[i];
@@ -81,7 +81,7 @@ static void list_platforms(const wh_manifest *index, wh_buf *out)
     }
 }
 
-static bool only_signatures(const wh_manifest *index)
+static bool only_signatures(const wh_oci_manifest *index)
 {
     size_t signatures = 0;
     for (size_t i = 0; i < index->n_items; i++)
@@ -89,8 +89,8 @@ static bool only_signatures(const wh_manifest *index)
     return signatures > 0 && signatures == index->n_items;
 }
 
-int wh_manifest_choose(const wh_manifest *index, const char *reference, bool components, size_t *ret_entry,
-                       wh_err *err)
+int wh_oci_manifest_choose(const wh_oci_manifest *index, const char *reference, bool components,
+                           size_t *ret_entry, wh_err *err)
 {
     wh_assert(index->is_index);
     auto_buf wh_buf found;
@@ -168,7 +168,7 @@ static int refuse_layer(const wh_descriptor *layer, const char *reference, wh_er
     return 0;
 }
 
-static int refuse_spin(const wh_manifest *m, const char *reference, wh_err *err)
+static int refuse_spin(const wh_oci_manifest *m, const char *reference, wh_err *err)
 {
     size_t components = 0;
     bool spin = false;
@@ -182,7 +182,7 @@ static int refuse_spin(const wh_manifest *m, const char *reference, wh_err *err)
                    components, components == 1 ? "" : "s");
 }
 
-static int refuse_several(const wh_manifest *m, const char *reference, bool wasm_only, wh_err *err)
+static int refuse_several(const wh_oci_manifest *m, const char *reference, bool wasm_only, wh_err *err)
 {
     auto_buf wh_buf list;
     wh_buf_init(&list, (size_t)4 * LIST_BYTES_MAX);
@@ -198,7 +198,7 @@ static int refuse_several(const wh_manifest *m, const char *reference, bool wasm
                    reference, wh_buf_str(&list));
 }
 
-int wh_manifest_plan(const wh_manifest *m, const char *reference, wh_plan *ret, wh_err *err)
+int wh_oci_manifest_plan(const wh_oci_manifest *m, const char *reference, wh_plan *ret, wh_err *err)
 {
     wh_assert(!m->is_index);
     size_t wasm = 0, tars = 0, layer = 0;
@@ -293,7 +293,7 @@ wh_bytes_kind wh_bytes_sniff(const void *data, size_t n, wh_err *err)
     return WH_BYTES_REFUSED;
 }
 
-static int check_layer_digests(const wh_image_config *config, const wh_manifest *m, const char *reference,
+static int check_layer_digests(const wh_image_config *config, const wh_oci_manifest *m, const char *reference,
                                wh_err *err)
 {
     size_t n = wh_strv_len(config->layer_digests);
@@ -306,7 +306,7 @@ static int check_layer_digests(const wh_image_config *config, const wh_manifest 
     return 0;
 }
 
-int wh_image_config_check(const wh_image_config *config, const wh_manifest *m, const wh_plan *plan,
+int wh_image_config_check(const wh_image_config *config, const wh_oci_manifest *m, const wh_plan *plan,
                           const char *reference, wh_err *err)
 {
     int rc = check_layer_digests(config, m, reference, err);

@@ -161,7 +161,7 @@ static int open_layout_blob(const layout *l, const char *digest, wh_err *err)
 }
 
 /* The entry of index.json that carries the tag, or the only one. */
-static int pick_entry(const layout *l, const wh_manifest *index, size_t *ret, wh_err *err)
+static int pick_entry(const layout *l, const wh_oci_manifest *index, size_t *ret, wh_err *err)
 {
     size_t found = 0;
     for (size_t i = 0; i < index->n_items; i++) {
@@ -186,7 +186,7 @@ static int layout_root(const layout *l, char digest[WH_DIGEST_TEXT_MAX], char **
 {
     auto_free char *marker = NULL;
     auto_free char *text = NULL;
-    auto_manifest wh_manifest *index = NULL;
+    auto_oci_manifest wh_oci_manifest *index = NULL;
     size_t n, entry = 0;
     if (wh_read_file(l->dir, "oci-layout", 4096, &marker, NULL, NULL) < 0)
         return wh_fail(err, -EBADMSG, "it holds no file 'oci-layout'.");

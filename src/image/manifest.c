@@ -128,7 +128,7 @@ static bool is_known_type(const char *type)
 }
 
 /* Content-Type and mediaType decide together; without both, the members tell. */
-static int decide_type(const json_t *j, const char *content_type, wh_manifest *m, wh_err *err)
+static int decide_type(const json_t *j, const char *content_type, wh_oci_manifest *m, wh_err *err)
 {
     int rc = get_optional(j, "mediaType", TYPE_BYTES_MAX, &m->media_type, err);
     if (rc < 0)
@@ -162,7 +162,7 @@ static int decide_type(const json_t *j, const char *content_type, wh_manifest *m
     return 0;
 }
 
-static int parse_items(const json_t *j, wh_manifest *m, wh_err *err)
+static int parse_items(const json_t *j, wh_oci_manifest *m, wh_err *err)
 {
     const char *key = m->is_index ? "manifests" : "layers";
     size_t max = m->is_index ? WH_INDEX_ENTRIES_MAX : WH_MANIFEST_LAYERS_MAX;
@@ -183,7 +183,7 @@ static int parse_items(const json_t *j, wh_manifest *m, wh_err *err)
     return 0;
 }
 
-static int parse_config_and_notes(const json_t *j, wh_manifest *m, wh_err *err)
+static int parse_config_and_notes(const json_t *j, wh_oci_manifest *m, wh_err *err)
 {
     int rc = get_optional(j, "artifactType", TYPE_BYTES_MAX, &m->artifact_type, err);
     const json_t *notes = json_object_get(j, "annotations");
@@ -198,7 +198,7 @@ static int parse_config_and_notes(const json_t *j, wh_manifest *m, wh_err *err)
     return rc;
 }
 
-int wh_oci_manifest_parse(const char *content_type, const char *data, size_t n, wh_manifest **ret,
+int wh_oci_manifest_parse(const char *content_type, const char *data, size_t n, wh_oci_manifest **ret,
                           wh_err *err)
 {
     auto_json json_t *j = NULL;
@@ -211,7 +211,7 @@ int wh_oci_manifest_parse(const char *content_type, const char *data, size_t n, 
     }
     if (!json_is_object(j))
         return wh_fail(err, -EBADMSG, "manifest: it is not a JSON object.");
-    auto_manifest wh_manifest *m = wh_xnew(wh_manifest);
+    auto_oci_manifest wh_oci_manifest *m = wh_xnew(wh_oci_manifest);
     rc = decide_type(j, content_type, m, err);
     if (rc == 0)
         rc = parse_config_and_notes(j, m, err);
@@ -225,7 +225,7 @@ int wh_oci_manifest_parse(const char *content_type, const char *data, size_t n, 
     return 0;
 }
 
-void wh_manifest_free(wh_manifest *m)
+void wh_oci_manifest_free(wh_oci_manifest *m)
 {
     if (m == NULL)
         return;

@@ -23,27 +23,27 @@ typedef struct wh_descriptor {
     bool compat;                             /* annotated as Wasm inside a Linux image */
 } wh_descriptor;
 
-typedef struct wh_manifest {
+typedef struct wh_oci_manifest {
     bool is_index;
     bool compat; /* annotated as Wasm inside a Linux image */
     char *media_type, *artifact_type, *title;
     wh_descriptor config; /* of a manifest */
     wh_descriptor *items; /* layers, or entries of an index */
     size_t n_items;
-} wh_manifest;
+} wh_oci_manifest;
 
 /* `content_type` is what the server said, or NULL; where the document has a mediaType, both must agree.
  * -EBADMSG with the field that is wrong, -EFBIG past a limit of base/limits.h. */
-int wh_oci_manifest_parse(const char *content_type, const char *data, size_t n, wh_manifest **ret,
+int wh_oci_manifest_parse(const char *content_type, const char *data, size_t n, wh_oci_manifest **ret,
                           wh_err *err);
-void wh_manifest_free(wh_manifest *manifest);
-WH_DEFINE_CLEANUP(wh_cleanup_manifest, wh_manifest *, wh_manifest_free);
-#define auto_manifest __attribute__((cleanup(wh_cleanup_manifest)))
+void wh_oci_manifest_free(wh_oci_manifest *manifest);
+WH_DEFINE_CLEANUP(wh_cleanup_oci_manifest, wh_oci_manifest *, wh_oci_manifest_free);
+#define auto_oci_manifest __attribute__((cleanup(wh_cleanup_oci_manifest)))
 
 /* The entry of an index that we run. `components`: whether this node runs components, which are then
  * preferred. -ENOENT lists what there was. */
-int wh_manifest_choose(const wh_manifest *index, const char *reference, bool components, size_t *ret_entry,
-                       wh_err *err);
+int wh_oci_manifest_choose(const wh_oci_manifest *index, const char *reference, bool components,
+                           size_t *ret_entry, wh_err *err);
 
 typedef enum {
     WH_PLAN_MODULE, /* item `layer` is the binary */
@@ -58,7 +58,7 @@ typedef struct wh_plan {
 
 /* What to do with a manifest's layers. -ENOTSUP names what it is instead: a signature, a chart, an encrypted
  * layer. */
-int wh_manifest_plan(const wh_manifest *manifest, const char *reference, wh_plan *ret, wh_err *err);
+int wh_oci_manifest_plan(const wh_oci_manifest *manifest, const char *reference, wh_plan *ret, wh_err *err);
 
 typedef enum {
     WH_BYTES_MODULE,
@@ -84,5 +84,5 @@ void wh_image_config_done(wh_image_config *config);
 bool wh_platform_is_wasm(const char *os, const char *architecture);
 /* Whether a manifest with this config may run: its platform, or a layer type or annotation that says Wasm;
  * and that layerDigests are those of the manifest. -ENOENT, -EBADMSG. */
-int wh_image_config_check(const wh_image_config *config, const wh_manifest *manifest, const wh_plan *plan,
+int wh_image_config_check(const wh_image_config *config, const wh_oci_manifest *manifest, const wh_plan *plan,
                           const char *reference, wh_err *err);

@@ -161,7 +161,7 @@ static void close_all(int *fds, size_t n)
             close(fds[i]);
 }
 
-static int take_rootfs(wh_pull_state *s, const wh_manifest *m, wh_image_record *r, wh_err *err)
+static int take_rootfs(wh_pull_state *s, const wh_oci_manifest *m, wh_image_record *r, wh_err *err)
 {
     auto_free int *fds = wh_xcalloc(m->n_items, sizeof(*fds));
     int rc = 0;
@@ -178,7 +178,8 @@ static int take_rootfs(wh_pull_state *s, const wh_manifest *m, wh_image_record *
     return rc;
 }
 
-static int take_module(wh_pull_state *s, const wh_manifest *m, size_t layer, wh_image_record *r, wh_err *err)
+static int take_module(wh_pull_state *s, const wh_oci_manifest *m, size_t layer, wh_image_record *r,
+                       wh_err *err)
 {
     const wh_descriptor *d = &m->items[layer];
     auto_close int fd = -1;
@@ -213,7 +214,7 @@ static bool is_known_config(const char *type)
 }
 
 /* The config of a kind that we know; of any other nothing is expected. */
-static int take_config(wh_pull_state *s, const wh_manifest *m, const wh_plan *plan, wh_image_record *r,
+static int take_config(wh_pull_state *s, const wh_oci_manifest *m, const wh_plan *plan, wh_image_record *r,
                        wh_err *err)
 {
     auto_close int fd = -1;
@@ -235,7 +236,7 @@ static int take_config(wh_pull_state *s, const wh_manifest *m, const wh_plan *pl
     return wh_image_config_check(&r->config, m, plan, s->reference, err);
 }
 
-static int take_layers(wh_pull_state *s, const wh_manifest *m, const wh_plan *plan, wh_image_record *r,
+static int take_layers(wh_pull_state *s, const wh_oci_manifest *m, const wh_plan *plan, wh_image_record *r,
                        wh_err *err)
 {
     if (plan->kind == WH_PLAN_ROOTFS)
@@ -243,7 +244,7 @@ static int take_layers(wh_pull_state *s, const wh_manifest *m, const wh_plan *pl
     return take_module(s, m, plan->kind == WH_PLAN_SNIFF ? 0 : plan->layer, r, err);
 }
 
-static void count_bytes(wh_pull_state *s, const wh_manifest *m)
+static void count_bytes(wh_pull_state *s, const wh_oci_manifest *m)
 {
     s->done = 0;
     s->total = is_known_config(m->config.media_type) ? m->config.size : 0;
@@ -251,12 +252,12 @@ static void count_bytes(wh_pull_state *s, const wh_manifest *m)
         s->total += m->items[i].size;
 }
 
-static int take_manifest(wh_pull_state *s, const wh_manifest *m, wh_image_record *r, wh_err *err)
+static int take_manifest(wh_pull_state *s, const wh_oci_manifest *m, wh_image_record *r, wh_err *err)
 {
     wh_plan plan;
     auto_close int lock = -1;
     auto_free char *name = wh_xasprintf("image-%s", wh_digest_hex(r->digest));
-    int rc = wh_manifest_plan(m, s->reference, &plan, err);
+    int rc = wh_oci_manifest_plan(m, s->reference, &plan, err);
     if (rc == 0)
         rc = wh_store_lock(s->store, name, &lock,
                            err); /* until the database knows it: nobody else builds its tree */
@@ -272,7 +273,7 @@ static int take_manifest(wh_pull_state *s, const wh_manifest *m, wh_image_record
 }
 
 /* Fetches, keeps and parses one manifest. */
-static int get_manifest(wh_pull_state *s, const char *name, wh_image_record *r, wh_manifest **ret,
+static int get_manifest(wh_pull_state *s, const char *name, wh_image_record *r, wh_oci_manifest **ret,
                         char digest[WH_DIGEST_TEXT_MAX], wh_err *err)
 {
     auto_free char *type = NULL;
@@ -291,15 +292,15 @@ static int get_manifest(wh_pull_state *s, const char *name, wh_image_record *r, 
 static int pull_once(wh_pull_state *s, const char *name, wh_err *err)
 {
     wh_image_record r = {0};
-    auto_manifest wh_manifest *top = NULL;
-    auto_manifest wh_manifest *chosen = NULL;
+    auto_oci_manifest wh_oci_manifest *top = NULL;
+    auto_oci_manifest wh_oci_manifest *chosen = NULL;
     char digest[WH_DIGEST_TEXT_MAX];
     size_t entry;
     int rc = get_manifest(s, name, &r, &top, digest, err);
     if (rc == 0)
         r.top = wh_xstrdup(digest);
     if (rc == 0 && top->is_index) {
-        rc = wh_manifest_choose(top, s->reference, COMPONENTS_SUPPORTED, &entry, err);
+        rc = wh_oci_manifest_choose(top, s->reference, COMPONENTS_SUPPORTED, &entry, err);
         if (rc == 0)
             rc = get_manifest(s, top->items[entry].digest, &r, &chosen, digest, err);
         if (rc == 0 && chosen->is_index)
