@@ -56,7 +56,7 @@ static size_t plain_span(const char *p, size_t n)
 /* The line that just ended is empty: the head, or the trailer section, is complete. */
 static bool ends_section(const wh_buf *b)
 {
-    return b->len == 2 || memcmp(b->p + b->len - 4, "\r\n\r\n", 4) == 0;
+    return b->len == 2 || (b->len >= 4 && memcmp(b->p + b->len - 4, "\r\n\r\n", 4) == 0);
 }
 
 static int append_head(wh_h1 *h, const char *p, size_t n)
