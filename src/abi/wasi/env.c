@@ -78,22 +78,44 @@ int wasi_clock_time_get(wasi_ctx *c, const wh_slot *a)
     return wasi_ret_u64(c, (uint32_t)a[2].i32, (uint64_t)now, "timestamp");
 }
 
-int wasi_random_get(wasi_ctx *c, const wh_slot *a)
+static int kernel_random(wasi_ctx *c, uint8_t *to, size_t n)
 {
-    uint32_t at = (uint32_t)a[0].i32, n = (uint32_t)a[1].i32;
-
-    if (n > WASI_HOST_COPY_MAX)
-        return WASI_NOMEM;
-    if (n > 0 && wasi_check(c, at, n, 1) < 0)
-        return WASI_TRAP;
-    for (uint32_t done = 0; done < n;) {
-        ssize_t got = getrandom(c->frame->mem + at + done, n - done, 0);
+    for (size_t done = 0; done < n;) {
+        ssize_t got = getrandom(to + done, n - done, 0);
         if (got < 0 && errno != EINTR)
             return wasi_errno(errno);
         if (got < 0 && wasi_interrupted(c))
             return WASI_EXIT;
-        done += got > 0 ? (uint32_t)got : 0;
+        done += got > 0 ? (size_t)got : 0;
     }
+    return WASI_SUCCESS;
+}
+
+int wasi_random_get(wasi_ctx *c, const wh_slot *a)
+{
+    wh_wasi *w = c->w;
+    uint32_t at = (uint32_t)a[0].i32, n = (uint32_t)a[1].i32;
+
+    if (n > WASI_HOST_COPY_MAX)
+        return WASI_NOMEM;
+    if (n == 0)
+        return WASI_SUCCESS;
+    if (wasi_check(c, at, n, 1) < 0)
+        return WASI_TRAP;
+    uint8_t *to = c->frame->mem + at;
+    if (n > sizeof(w->random) / 4)
+        return kernel_random(c, to, n);
+    /* Guests that make keys of hash maps and names of requests ask often and for little: they share one
+     * question to the kernel. What was given out is wiped at once. */
+    if (n > w->random_left) {
+        int rc = kernel_random(c, w->random, sizeof(w->random));
+        if (rc != WASI_SUCCESS)
+            return rc;
+        w->random_left = sizeof(w->random);
+    }
+    w->random_left -= n;
+    memcpy(to, w->random + w->random_left, n);
+    explicit_bzero(w->random + w->random_left, n);
     return WASI_SUCCESS;
 }
 

@@ -17,7 +17,7 @@ int wasi_read_waiting(wasi_ctx *c, const wasi_fd *d, const struct iovec *iov, in
     for (bool waited = d->ready || socket;; waited = false) {
         if (!waited && d->nonblock) {
             struct pollfd p = {.fd = d->fd, .events = POLLIN};
-            if (poll(&p, 1, 0) == 0)
+            if (ppoll(&p, 1, &(struct timespec){0}, NULL) == 0)
                 return -EAGAIN;
         } else if (!waited) {
             int rc = wait_rc(wasi_wait_for(c, d->fd, POLLIN));

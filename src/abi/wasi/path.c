@@ -325,7 +325,7 @@ static int open_error(const wasi_fd *dir, const char *path, int flags, int rc)
     return resolve_errno(rc);
 }
 
-static int open_dir_of(const wasi_ctx *c, int32_t n, wasi_fd **ret)
+static int open_dir_of(const wasi_ctx *c, int32_t n, uint32_t oflags, wasi_fd **ret)
 {
     wasi_fd *d = wasi_fd_get(c, n);
 
@@ -337,7 +337,10 @@ static int open_dir_of(const wasi_ctx *c, int32_t n, wasi_fd **ret)
     if (d->kind != KIND_DIR)
         return d->kind == KIND_FILE ? WASI_NOTDIR : WASI_BADF;
     *ret = d;
-    return wasi_fd_allows(d, RIGHT_PATH_OPEN);
+    rc = wasi_fd_allows(d, RIGHT_PATH_OPEN);
+    if (rc == 0 && (oflags & WASI_OFLAG_CREAT) != 0)
+        rc = wasi_fd_allows(d, RIGHT_PATH_CREATE_FILE);
+    return rc;
 }
 
 int wasi_path_open(wasi_ctx *c, const wh_slot *a)
@@ -351,7 +354,7 @@ int wasi_path_open(wasi_ctx *c, const wh_slot *a)
     int path_rc = rc;
     if (rc == WASI_TRAP || rc == WASI_ILSEQ || rc == WASI_NOMEM)
         return rc;
-    rc = open_dir_of(c, a[0].i32, &dir);
+    rc = open_dir_of(c, a[0].i32, oflags, &dir);
     if (rc == 0)
         rc = open_flags(oflags, (uint64_t)a[5].i64, (uint32_t)a[7].i32, &flags, &d);
     if (rc == 0 && d.writable && dir->read_only)

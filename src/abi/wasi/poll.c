@@ -225,7 +225,7 @@ static int write_events(wasi_ctx *c, uint32_t at, const pollset *set, uint32_t *
 
     for (uint32_t i = 0; i < set->n; i++) {
         const subscription *s = &set->subs[i];
-        short revents = s->slot >= 0 ? set->fds[s->slot].revents : 0;
+        int revents = s->slot >= 0 ? set->fds[s->slot].revents : 0;
         if (s->type == WASI_EVENT_CLOCK ? s->deadline > now : (s->slot >= 0 && revents == 0))
             continue;
         bool hangup = s->slot >= 0 ? (revents & (POLLHUP | POLLERR)) != 0 : file_at_end(c, s);
@@ -237,25 +237,11 @@ static int write_events(wasi_ctx *c, uint32_t at, const pollset *set, uint32_t *
     return 0;
 }
 
-int wasi_poll_oneoff(wasi_ctx *c, const wh_slot *a)
+static int poll_set(wasi_ctx *c, const wh_slot *a, struct pollfd *fds, subscription *subs)
 {
-    struct pollfd few_fds[8];
-    subscription few_subs[8];
-    auto_free struct pollfd *many_fds = NULL;
-    auto_free subscription *many_subs = NULL;
-    pollset set = {.fds = few_fds, .subs = few_subs, .n = (uint32_t)a[2].i32, .deadline = WH_TIME_NEVER};
+    pollset set = {.fds = fds, .subs = subs, .n = (uint32_t)a[2].i32, .deadline = WH_TIME_NEVER};
     uint32_t n = 0;
 
-    if (set.n == 0)
-        return WASI_INVAL; /* it would be for ever */
-    if (set.n > WH_GUEST_POLL_MAX)
-        return WASI_NOMEM;
-    if (set.n > WH_ARRAY_LEN(few_fds)) {
-        set.fds = many_fds = malloc(set.n * sizeof(*many_fds));
-        set.subs = many_subs = malloc(set.n * sizeof(*many_subs));
-        if (many_fds == NULL || many_subs == NULL)
-            return WASI_NOMEM;
-    }
     int rc = read_all(c, (uint32_t)a[0].i32, &set);
     if (rc != 0)
         return rc;
@@ -268,4 +254,24 @@ int wasi_poll_oneoff(wasi_ctx *c, const wh_slot *a)
             return rc;
     }
     return wasi_ret_u32(c, (uint32_t)a[3].i32, n, "size");
+}
+
+int wasi_poll_oneoff(wasi_ctx *c, const wh_slot *a)
+{
+    struct pollfd few_fds[8];
+    subscription few_subs[8];
+    uint32_t n = (uint32_t)a[2].i32;
+
+    if (n == 0)
+        return WASI_INVAL; /* it would be for ever */
+    if (n <= WH_ARRAY_LEN(few_fds))
+        return poll_set(c, a, few_fds, few_subs);
+    if (n > WH_GUEST_POLL_MAX)
+        return WASI_NOMEM;
+    struct pollfd *fds = malloc(n * sizeof(*fds));
+    subscription *subs = malloc(n * sizeof(*subs));
+    int rc = fds == NULL || subs == NULL ? WASI_NOMEM : poll_set(c, a, fds, subs);
+    free(fds);
+    free(subs);
+    return rc;
 }

@@ -108,8 +108,8 @@ enum {
     WASI_FILETYPE_DGRAM,
     WASI_FILETYPE_STREAM,
     WASI_FILETYPE_LINK,
-    WASI_FILETYPE_UNRESOLVED = 255
 };
+#define WASI_FILETYPE_UNRESOLVED 255
 
 enum {
     WASI_FDFLAG_APPEND = 1,
@@ -219,6 +219,8 @@ struct wh_wasi {
     wh_wasi_config config; /* without args and env */
     wh_time origin;        /* where the guest's monotonic clock begins */
     atomic_bool stop_claimed;
+    uint8_t random[512]; /* from the kernel; the first random_left bytes are still to be given out */
+    uint32_t random_left;
     char msg[256]; /* of the last trap */
     char path[2][WASI_PATH_BYTES];
     struct iovec iov[WH_GUEST_IOVECS_MAX];

@@ -118,7 +118,7 @@ int wasi_sock_recv(wasi_ctx *c, const wh_slot *a)
 {
     wasi_fd *d;
     struct iovec *iov;
-    int n;
+    int n = 0;
     size_t got = 0;
     uint32_t flags = (uint32_t)a[3].i32;
     int rc = socket_of(c, a[0].i32, KIND_SOCKET, RIGHT_FD_READ, &d);
@@ -138,7 +138,7 @@ int wasi_sock_send(wasi_ctx *c, const wh_slot *a)
 {
     wasi_fd *d;
     struct iovec *iov;
-    int n;
+    int n = 0;
     size_t put = 0;
     int rc = socket_of(c, a[0].i32, KIND_SOCKET, RIGHT_FD_WRITE, &d);
     if (rc == 0)

@@ -91,6 +91,7 @@ void wh_wasi_free(wh_wasi *w)
     free(w->fds);
     free(w->args.data);
     free(w->env.data);
+    explicit_bzero(w->random, sizeof(w->random));
     w->magic = 0;
     free(w);
 }

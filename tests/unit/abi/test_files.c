@@ -287,6 +287,15 @@ TEST(rights_can_only_be_given_up)
     CHECK_INT(open_at(g, 0, "f", 0, RW, 0, &child), ==, OK);
     CHECK_INT(CALL(g, "fd_tell", child, 8), ==, ENOTCAPABLE_);
     CHECK_INT(write_fd(g, child, "x"), ==, OK);
+    const int64_t open_only = 1 << 13;
+    CHECK_INT(CALL(g, "fd_fdstat_set_rights", DIR_FD, open_only, 0), ==, OK);
+    CHECK_INT(open_at(g, 0, "f", 0, READ, 0, &child), ==, OK);
+    CHECK_INT(open_at(g, 0, "f", CREAT, RW, 0, &child), ==, ENOTCAPABLE_);
+    CHECK_INT(path_call(g, "path_unlink_file", "f"), ==, ENOTCAPABLE_);
+    CHECK_INT(path_call(g, "path_create_directory", "d"), ==, ENOTCAPABLE_);
+    CHECK_INT(CALL(g, "fd_readdir", DIR_FD, BUF_AT, 100, 0, RET_AT), ==, ENOTCAPABLE_);
+    CHECK_INT(CALL(g, "fd_fdstat_set_rights", DIR_FD, 0, 0), ==, OK);
+    CHECK_INT(open_at(g, 0, "f", 0, READ, 0, &child), ==, ENOTCAPABLE_);
 }
 
 TEST(fdstat_of_what_was_opened)

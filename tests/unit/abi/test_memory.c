@@ -209,6 +209,13 @@ TEST(random_bytes_differ)
     CHECK(memcmp(g->mem, g->mem + 2048, 2048) != 0);
     CHECK_INT(g->mem[4096], ==, 0);
     CHECK_INT(CALL(g, "random_get", 0, 65536), ==, OK);
+    memset(g->mem, 0, PAGE);
+    for (uint32_t i = 0; i < 200; i++) /* more than one filling of the small buffer */
+        CHECK_INT(CALL(g, "random_get", 16 * i, 16), ==, OK);
+    for (uint32_t i = 0; i < 200; i++)
+        for (uint32_t k = 0; k < i; k++)
+            CHECK(memcmp(g->mem + 16 * (size_t)i, g->mem + 16 * (size_t)k, 16) != 0);
+    CHECK_INT(guest_u64(g, 3200), ==, 0);
 }
 
 TEST(exit_raise_yield)

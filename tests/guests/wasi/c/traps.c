@@ -152,6 +152,6 @@ int main(int argc, char **argv)
     if (argc < 2)
         printf("%d\n", CASES);
     else
-        call(atoi(argv[1]));
+        call((int)strtol(argv[1], NULL, 10));
     return 0;
 }
