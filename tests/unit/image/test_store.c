@@ -1,5 +1,0 @@
-#include "harness.h"
-TEST(x)
-{
-    CHECK(true);
-}
