@@ -56,6 +56,7 @@ static void put_client(wh_buf *out, const wh_keeper_client *client, const wh_kee
     wh_buf_init(&b, WH_RECORD_BYTES_MAX);
     wh_record_put_i64(&b, "fd", client->fd);
     wh_record_put_i64(&b, "watching", client->watching);
+    wh_record_put_i64(&b, "tied", client->server->tied_to == client);
     if (client == asker)
         wh_record_put_i64(&b, "answer", seq);
     wh_record_put(out, "client", b.p, b.len);
@@ -125,12 +126,14 @@ static int take_kept(wh_keeper_server *server, const wh_field *f, wh_err *err)
 
 static int take_client(wh_keeper_server *server, const wh_field *f, wh_err *err)
 {
-    int64_t fd, watching, seq;
+    int64_t fd, watching, tied, seq;
     int rc = wh_record_get_i64(f->value.p, f->value.n, "fd", 0, INT32_MAX, &fd, err);
     if (rc == 0)
         rc = wh_record_get_i64(f->value.p, f->value.n, "watching", 0, 1, &watching, err);
     if (rc < 0)
         return rc;
+    if (wh_record_get_i64(f->value.p, f->value.n, "tied", 0, 1, &tied, NULL) < 0)
+        tied = 0; /* an older keeper's state */
     keep_fd((int)fd, false);
     wh_keeper_client *client = wh_keeper_client_add(server, (int)fd);
     if (client == NULL) {
@@ -138,6 +141,8 @@ static int take_client(wh_keeper_server *server, const wh_field *f, wh_err *err)
         return 0;
     }
     client->watching = watching != 0;
+    if (tied != 0)
+        server->tied_to = client;
     if (wh_record_get_i64(f->value.p, f->value.n, "answer", 0, INT64_MAX, &seq, NULL) == 0) {
         auto_buf wh_buf b;
         wh_buf_init(&b, WH_KEEPER_MESSAGE_MAX);

@@ -13,7 +13,7 @@
  * the first filter stands before the spec is read. A keeper never passes it. */
 #define WH_RUNNER_NO_SANDBOX "--no-sandbox"
 #define WH_RUNSPEC_DIRS_MAX 64
-#define WH_RUNSPEC_STACK_MAX (4UL << 20) /* half of a main thread's usual stack */
+#define WH_RUNSPEC_STACK_MAX (2UL << 20) /* a quarter of a main thread's usual stack; the engine takes no more */
 #define WH_RUNSPEC_ARGS_MAX 16384 /* arguments and environment variables */
 
 /* Tells the guest the number of its stop descriptor: see runner/control.h. */

@@ -51,6 +51,16 @@ static int run_grow(void)
     return 3;
 }
 
+static int run_abort_on_grow(void)
+{
+    static char *volatile p;
+    for (;;) {
+        if ((p = malloc(1 << 20)) == NULL)
+            __builtin_trap();
+        memset(p, 1, 1 << 20);
+    }
+}
+
 static int run_stop(void)
 {
     char text[16] = "";
@@ -123,6 +133,8 @@ int main(int argc, char **argv)
         return deep(argc);
     else if (strcmp(verb, "grow") == 0)
         return run_grow();
+    else if (strcmp(verb, "grow-abort") == 0)
+        return run_abort_on_grow();
     else if (strcmp(verb, "stop") == 0)
         return run_stop();
     else if (strcmp(verb, "log") == 0)

@@ -49,6 +49,7 @@ static void check_end(const char *verb, int code, const char *reason, const char
 {
     run r;
     run_init(&r, verb, NULL);
+    r.log_file = true;
     finish(&r);
     CHECK_INT(r.end.exit_code, ==, code);
     CHECK_STR(r.end.reason, reason);
@@ -74,6 +75,18 @@ TEST(memory_ends_at_its_limit)
     CHECK_INT(r.end.exit_code, ==, 3);
     CHECK_INT(r.end.memory_bytes, <=, 32 << 20);
     CHECK_INT(r.end.memory_bytes, >, 24 << 20);
+    run_done(&r);
+}
+
+TEST(a_trap_after_a_refused_growth_is_out_of_memory)
+{
+    run r;
+    run_init(&r, "grow-abort", NULL);
+    r.spec.memory_bytes_max = 16UL << 20;
+    finish(&r);
+    CHECK_INT(r.end.exit_code, ==, 137);
+    CHECK_STR(r.end.reason, "OutOfMemory");
+    CHECK_CONTAINS(r.end.message, "memory could not grow");
     run_done(&r);
 }
 

@@ -85,8 +85,8 @@ static int with(const char *key, const char *value, wh_err *err)
 TEST(each_field_is_checked)
 {
     wh_err err = {0};
-    CHECK_OK(with("stack_bytes_max", "4194304", &err), &err);
-    CHECK_ERR(with("stack_bytes_max", "4194305", &err), -EBADMSG, &err, "stack_bytes_max");
+    CHECK_OK(with("stack_bytes_max", "2097152", &err), &err);
+    CHECK_ERR(with("stack_bytes_max", "2097153", &err), -EBADMSG, &err, "stack_bytes_max");
     CHECK_ERR(with("code_fd", "-1", &err), -EBADMSG, &err, "code_fd");
     CHECK_ERR(with("code_fd", "65536", &err), -EBADMSG, &err, "code_fd");
     CHECK_ERR(with("stop_signal", "65", &err), -EBADMSG, &err, "stop_signal");
