@@ -18,8 +18,8 @@
 #ifndef CLOSE_RANGE_CLOEXEC
 #define CLOSE_RANGE_CLOEXEC (1U << 2)
 #endif
-#define SECUREBITS                                                                                            \
-    (SECBIT_NOROOT | SECBIT_NOROOT_LOCKED | SECBIT_NO_SETUID_FIXUP_LOCKED | SECBIT_KEEP_CAPS_LOCKED |         \
+#define SECUREBITS                                                                                    \
+    (SECBIT_NOROOT | SECBIT_NOROOT_LOCKED | SECBIT_NO_SETUID_FIXUP_LOCKED | SECBIT_KEEP_CAPS_LOCKED | \
      SECBIT_NO_CAP_AMBIENT_RAISE | SECBIT_NO_CAP_AMBIENT_RAISE_LOCKED)
 #define STACK_BYTES (64UL * 1024)
 #define FDS_MAX 256
@@ -50,7 +50,8 @@ static int enter_user_ns(uid_t uid, gid_t gid)
 static int make_empty_root(void)
 {
     if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
-        mount("wherry", "/proc", "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "size=4k,nr_inodes=2,mode=555") < 0 ||
+        mount("wherry", "/proc", "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "size=4k,nr_inodes=2,mode=555") <
+            0 ||
         chdir("/proc") < 0 || syscall(SYS_pivot_root, ".", ".") < 0 || umount2(".", MNT_DETACH) < 0 ||
         mount(NULL, "/", NULL, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) < 0)
         return -errno;
@@ -137,8 +138,8 @@ typedef struct child {
     const wh_jail *jail;
     const wh_launch *launch;
     int fds[FDS_MAX];
-    int exec_fd;
-    const char *step; /* what failed, told through the shared memory */
+    int exec_fd, mount_ns; /* our own: moved out of the way of the numbers that the runner gets */
+    const char *step;      /* what failed, told through the shared memory */
     int error;
 } child;
 
@@ -154,7 +155,8 @@ static int set_ids(const child *c)
         return -errno;
     if (l->uid != c->jail->outer_uid || (!c->jail->user_ns && l->uid == 0 && l->n_groups > 0)) {
         if (syscall(SYS_setgroups, l->n_groups, l->groups) < 0 ||
-            syscall(SYS_setresgid, l->gid, l->gid, l->gid) < 0 || syscall(SYS_setresuid, l->uid, l->uid, l->uid) < 0)
+            syscall(SYS_setresgid, l->gid, l->gid, l->gid) < 0 ||
+            syscall(SYS_setresuid, l->uid, l->uid, l->uid) < 0)
             return -errno;
     }
     return syscall(SYS_capset, &head, none) < 0 ? -errno : 0;
@@ -218,6 +220,8 @@ static int place_fds(child *c)
     }
     if (c->exec_fd < n && (c->exec_fd = fcntl(c->exec_fd, F_DUPFD_CLOEXEC, n)) < 0)
         return -errno;
+    if (c->mount_ns >= 0 && c->mount_ns < n && (c->mount_ns = fcntl(c->mount_ns, F_DUPFD_CLOEXEC, n)) < 0)
+        return -errno;
     for (int i = 0; i < n; i++) {
         int rc = c->fds[i] == i ? fcntl(i, F_SETFD, 0) : dup3(c->fds[i], i, 0);
         if (rc < 0)
@@ -240,7 +244,7 @@ static int become_runner(child *c, const char **ret_step)
     if ((rc = place_fds(c)) < 0)
         return rc;
     *ret_step = "enter the empty root";
-    if (l->namespaces && c->jail->namespaces && setns(c->jail->mount_ns, CLONE_NEWNS) < 0)
+    if (l->namespaces && c->jail->namespaces && setns(c->mount_ns, CLONE_NEWNS) < 0)
         return -errno;
     *ret_step = "set its limits";
     if ((rc = set_limits(l)) < 0)
@@ -268,11 +272,12 @@ static int child_main(void *arg)
 int wh_launch_run(const wh_jail *jail, const wh_launch *launch, pid_t *ret_pid, int *ret_pidfd, wh_err *err)
 {
     static char stack[STACK_BYTES] __attribute__((aligned(16)));
-    child c = {.jail = jail, .launch = launch, .exec_fd = launch->exec_fd};
+    child c = {.jail = jail, .launch = launch, .exec_fd = launch->exec_fd, .mount_ns = jail->mount_ns};
     int pidfd = -1;
     wh_assert(launch->n_fds <= FDS_MAX);
     if (jail->user_ns && launch->uid != jail->outer_uid)
-        return wh_fail(err, -EPERM, "user %u was asked for, but a keeper without privileges has its own only (%u).",
+        return wh_fail(err, -EPERM,
+                       "user %u was asked for, but a keeper without privileges has its own only (%u).",
                        launch->uid, jail->outer_uid);
     memcpy(c.fds, launch->fds, launch->n_fds * sizeof(int));
     /* vfork semantics on a stack of its own: no page is copied, and a failing step is known here at once. */
