@@ -61,14 +61,15 @@ static int copy_string(const char *data, size_t n, const char *key, char *to, si
         return rc;
     size_t len = strlen(s);
     if (len >= size)
-        return wh_fail(err, -EBADMSG, "field '%s' has %zu bytes, at most %zu are allowed.", key, len, size - 1);
+        return wh_fail(err, -EBADMSG, "field '%s' has %zu bytes, at most %zu are allowed.", key, len,
+                       size - 1);
     memcpy(to, s, len + 1);
     return 0;
 }
 
 static int parse(const char *data, size_t n, wh_end_record *end, wh_err *err)
 {
-    int64_t code, start, at, memory;
+    int64_t code = 0, start = 0, at = 0, memory = 0;
     int rc = wh_record_get_i64(data, n, "exit_code", 0, 255, &code, err);
     if (rc == 0)
         rc = wh_record_get_i64(data, n, "guest_start", 0, INT64_MAX, &start, err);

@@ -16,7 +16,8 @@ int wh_call_init(wh_call *call, const char *sig, wh_err *err)
         return wh_fail(err, -E2BIG, "more than %d parameters or results.", WH_INVOKE_SLOTS_MAX);
     for (const char *p = sig; *p != '\0'; p++) {
         if (strchr("()iIfFV", *p) == NULL)
-            return wh_fail(err, -ENOTSUP, "signature '%s': only numbers can be given on a command line.", sig);
+            return wh_fail(err, -ENOTSUP, "signature '%s': only numbers can be given on a command line.",
+                           sig);
     }
     memcpy(call->sig, sig, strlen(sig) + 1);
     return 0;
@@ -109,6 +110,7 @@ static int print_float(wh_buf *out, double v, bool single)
     for (digits = 0; digits < 17; digits++) {
         (void)snprintf(text, sizeof(text), "%.*e", digits, v);
         double back = single ? (double)strtof(text, NULL) : strtod(text, NULL);
+        /* NOLINTNEXTLINE(bugprone-suspicious-memory-comparison,cert-exp42-c,cert-flp37-c): -0 and 0 differ here. */
         if (memcmp(&back, &v, sizeof(v)) == 0)
             break;
     }

@@ -166,18 +166,17 @@ __attribute__((noreturn)) static void end_guest(const runner *r, const wh_outcom
     }
     const char *reason = "Trap";
     int code = WH_EXIT_TRAP;
-    const char *remark = "";
     if (outcome->trap == WH_TRAP_STACK_OVERFLOW) {
         reason = "StackOverflow";
-    } else if (outcome->trap == WH_TRAP_OUT_OF_MEMORY) {
+    } else if (outcome->trap == WH_TRAP_OUT_OF_MEMORY || outcome->memory_refused) {
+        /* A C or Rust program that gets no memory aborts, which is a trap like any other. */
         reason = "OutOfMemory";
         code = WH_EXIT_KILLED;
-    } else if (r->spec->memory_bytes_max > 0 && memory > r->spec->memory_bytes_max / 2) {
-        /* A C or Rust program that gets no memory aborts, which is a trap like any other. */
-        remark = " (its memory is near its limit)";
     }
-    (void)snprintf(message, sizeof(message), "%.900s%s", outcome->msg, remark);
-    say(r, "the guest was ended", message);
+    (void)snprintf(message, sizeof(message), "%s%.900s",
+                   outcome->memory_refused ? "after its memory could not grow: " : "", outcome->msg);
+    if (r->log != NULL) /* in the foreground whoever started us says it */
+        say(r, "the guest was ended", message);
     wh_stop_end(code, reason, message, memory);
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A container's log file in the CRI format, written by the runner itself: `<RFC 3339> stdout|stderr F|P <text>`. Lines of
- * the two streams are gathered apart; what is longer than 16 KiB goes out in pieces tagged P. Kubernetes KEP-1864 and
- * containerd's internal/cri/io/logger.go. */
+/* A container's log file in the CRI format, written by the runner itself: `<RFC 3339> stdout|stderr F|P
+ * <text>`. Lines of the two streams are gathered apart; what is longer than 16 KiB goes out in pieces tagged
+ * P. Kubernetes KEP-1864 and containerd's internal/cri/io/logger.go. */
 #pragma once
 
 #include "base/clock.h"

@@ -4,9 +4,9 @@
 
 #include "base/landlock.h"
 
+#include <link.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
-#include <link.h>
 #include <stdio.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -32,7 +32,8 @@ static void remark(wh_sandbox *box, bool much, const char *what)
 static int load_filter(const struct sock_filter *code, size_t n)
 {
     struct sock_filter *borrowed;
-    memcpy(&borrowed, &code, sizeof(borrowed)); /* the kernel's struct lacks the const */
+    memcpy(&borrowed, &code, sizeof(borrowed)); /* NOLINT(bugprone-sizeof-expression): a pointer's size is
+                                                   meant; the kernel's struct lacks the const */
     struct sock_fprog prog = {.len = (unsigned short)n, .filter = borrowed};
     return syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &prog) < 0 ? -errno : 0;
 }
@@ -72,8 +73,8 @@ static int enter_landlock(const wh_runspec_dir *dirs, size_t n, wh_err *err)
     auto_close int rules = -1;
     int rc = wh_landlock_new(&rules, err);
     for (size_t i = 0; rc == 0 && i < n; i++) {
-        rc = wh_landlock_allow(rules, dirs[i].fd, dirs[i].read_only ? WH_LANDLOCK_READ_ONLY : WH_LANDLOCK_READ_WRITE,
-                               err);
+        rc = wh_landlock_allow(rules, dirs[i].fd,
+                               dirs[i].read_only ? WH_LANDLOCK_READ_ONLY : WH_LANDLOCK_READ_WRITE, err);
         if (rc < 0)
             return wh_wrap(err, "directory '%s'", dirs[i].guest_path);
     }
@@ -87,8 +88,9 @@ int wh_sandbox_files(wh_sandbox *box, const wh_runspec_dir *dirs, size_t n, bool
     box->landlock_abi = wh_landlock_abi();
     if (box->landlock_abi == 0) {
         if (!optional)
-            return wh_fail(err, -EOPNOTSUPP, "sandbox: this kernel has no Landlock; boot it with lsm=landlock, or allow "
-                                             "running without.");
+            return wh_fail(err, -EOPNOTSUPP,
+                           "sandbox: this kernel has no Landlock; boot it with lsm=landlock, or allow "
+                           "running without.");
         remark(box, true, "no Landlock");
         return 0;
     }

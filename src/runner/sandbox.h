@@ -8,7 +8,8 @@
 typedef struct wh_sandbox {
     bool off;
     int landlock_abi; /* 0: the kernel has none */
-    char weaker[200]; /* what is missing, for people: "no Landlock, no pid namespace"; empty when all is there */
+    char weaker
+        [200]; /* what is missing, for people: "no Landlock, no pid namespace"; empty when all is there */
     bool weaker_much; /* files or system calls are open that should not be */
 } wh_sandbox;
 

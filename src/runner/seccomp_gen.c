@@ -16,25 +16,30 @@
 #include <unistd.h>
 
 #define ARRAY_LEN(a) (sizeof(a) / sizeof((a)[0]))
-/* Filters stack and the stricter wins, so the first must allow all that the second does. */
-#define LOAD 1  /* phase A: until the guest begins */
-#define GUEST 2 /* phase B */
-#define BOTH (LOAD | GUEST)
+/* Filters stack and the stricter answer wins. So the first lists all that is ever allowed, and the second only takes
+ * away what was for loading: half the instructions, which the kernel compiles anew for each process. */
+#define LOAD 1 /* phase A only: until the guest begins */
+#define BOTH 2 /* phase A and B */
+#define LESS 4 /* phase B: taken away under a condition */
 
 typedef struct rule {
     const char *name;
     unsigned phases;
-    int error; /* 0: allowed; else answered with this errno */
+    int error; /* 0: allowed; KILL; else answered with this errno */
     unsigned n_args;
     struct scmp_arg_cmp args[2];
 } rule;
 
+#define KILL -1
 #define ALLOW(name, phases) {name, phases, 0, 0, {{0}}}
 #define REFUSE(name, phases, error) {name, phases, error, 0, {{0}}}
 #define ALLOW_IF(name, phases, ...) {name, phases, 0, 1, {__VA_ARGS__}}
 #define ALLOW_IF2(name, phases, ...) {name, phases, 0, 2, {__VA_ARGS__}}
 #define IS(arg, value) {(arg), SCMP_CMP_EQ, (value), 0}
 #define LACKS(arg, bit) {(arg), SCMP_CMP_MASKED_EQ, (bit), 0}
+#define HAS(arg, bit) {(arg), SCMP_CMP_MASKED_EQ, (bit), (bit)}
+#define IS_NOT(arg, value) {(arg), SCMP_CMP_NE, (value), 0}
+#define KILL_IF(name, ...) {name, LESS, KILL, 1, {__VA_ARGS__}}
 
 static const rule rules[] = {
     /* Memory. A guest's runner never makes memory executable. */
@@ -42,10 +47,10 @@ static const rule rules[] = {
     ALLOW("madvise", BOTH),
     ALLOW("mremap", BOTH),
     ALLOW("munmap", BOTH),
-    ALLOW("mmap", LOAD),
-    ALLOW("mprotect", LOAD),
-    ALLOW_IF("mmap", GUEST, LACKS(2, PROT_EXEC)),
-    ALLOW_IF("mprotect", GUEST, LACKS(2, PROT_EXEC)),
+    ALLOW("mmap", BOTH),
+    ALLOW("mprotect", BOTH),
+    KILL_IF("mmap", HAS(2, PROT_EXEC)),
+    KILL_IF("mprotect", HAS(2, PROT_EXEC)),
 
     /* Descriptors that are there. */
     ALLOW("close", BOTH),
@@ -121,7 +126,8 @@ static const rule rules[] = {
     ALLOW("sched_yield", BOTH),
     ALLOW("sigaltstack", BOTH),
     ALLOW_IF("tgkill", BOTH, IS(2, 6)), /* abort() */
-    ALLOW_IF("prctl", GUEST, IS(0, PR_SET_NAME)),
+    ALLOW("prctl", BOTH),
+    KILL_IF("prctl", IS_NOT(0, PR_SET_NAME)),
 
     /* Only while loading: the locks themselves, handlers, the deadline, the guest's stop descriptor. */
     ALLOW("landlock_add_rule", LOAD),
@@ -130,12 +136,11 @@ static const rule rules[] = {
     ALLOW("pipe2", LOAD),
     ALLOW("epoll_create1", BOTH),
     ALLOW("eventfd2", LOAD),
-    ALLOW("prctl", LOAD),
     ALLOW("prlimit64", LOAD),
     ALLOW("rt_sigaction", LOAD),
     ALLOW("sched_getaffinity", LOAD),
     ALLOW("seccomp", LOAD),
-    ALLOW("setitimer", LOAD),
+    ALLOW("setitimer", BOTH),
     ALLOW("dup3", LOAD),
 
     /* Libraries probe with these and take no for an answer. */
@@ -153,22 +158,39 @@ static void die(const char *what, int rc)
     exit(1);
 }
 
-static void add(scmp_filter_ctx ctx, const rule *r)
+static uint32_t action_of(int error)
+{
+    return error == KILL ? SCMP_ACT_KILL_PROCESS : error == 0 ? SCMP_ACT_ALLOW : SCMP_ACT_ERRNO((unsigned)error);
+}
+
+static void add(scmp_filter_ctx ctx, const rule *r, int error)
 {
     int nr = seccomp_syscall_resolve_name(r->name);
     if (nr == __NR_SCMP_ERROR)
         die(r->name, ENOSYS);
     if (nr < 0) /* not on this architecture */
         return;
-    uint32_t action = r->error == 0 ? SCMP_ACT_ALLOW : SCMP_ACT_ERRNO((unsigned)r->error);
-    int rc = seccomp_rule_add_array(ctx, action, nr, r->n_args, r->args);
+    int rc = seccomp_rule_add_array(ctx, action_of(error), nr, r->n_args, r->args);
     if (rc < 0)
         die(r->name, rc);
 }
 
-static scmp_filter_ctx make(unsigned phase)
+/* mseal, which libseccomp 2.5 does not know by name. */
+static void add_mseal(scmp_filter_ctx ctx, int error)
 {
-    scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_KILL_PROCESS);
+#ifdef __x86_64__
+    int rc = seccomp_rule_add_array(ctx, action_of(error), 462, 0, NULL);
+    if (rc < 0)
+        die("mseal", rc);
+#else
+    (void)ctx;
+    (void)error;
+#endif
+}
+
+static scmp_filter_ctx make(bool guest)
+{
+    scmp_filter_ctx ctx = seccomp_init(guest ? SCMP_ACT_ALLOW : SCMP_ACT_KILL_PROCESS);
     if (ctx == NULL)
         die("seccomp_init", ENOMEM);
     int rc = seccomp_attr_set(ctx, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS);
@@ -177,23 +199,20 @@ static scmp_filter_ctx make(unsigned phase)
     if (rc < 0)
         die("attributes", rc);
     for (size_t i = 0; i < ARRAY_LEN(rules); i++) {
-        if ((rules[i].phases & phase) != 0)
-            add(ctx, &rules[i]);
+        const rule *r = &rules[i];
+        if (!guest && r->phases != LESS)
+            add(ctx, r, r->error);
+        else if (guest && r->phases != BOTH)
+            add(ctx, r, KILL);
     }
-#ifdef __x86_64__
-    if (phase == LOAD) { /* mseal, which libseccomp 2.5 does not know by name */
-        rc = seccomp_rule_add_array(ctx, SCMP_ACT_ALLOW, 462, 0, NULL);
-        if (rc < 0)
-            die("mseal", rc);
-    }
-#endif
+    add_mseal(ctx, guest ? KILL : 0);
     return ctx;
 }
 
-static void print(FILE *out, const char *name, unsigned phase)
+static void print(FILE *out, const char *name, bool guest)
 {
     static struct sock_filter code[4096];
-    scmp_filter_ctx ctx = make(phase);
+    scmp_filter_ctx ctx = make(guest);
     int fd = memfd_create("filter", MFD_CLOEXEC);
     int rc = fd < 0 ? -errno : seccomp_export_bpf(ctx, fd);
     if (rc < 0)
@@ -216,7 +235,7 @@ int main(int argc, char **argv)
     if (out == NULL)
         die("usage: seccomp_gen FILE", argc == 2 ? errno : EINVAL);
     fprintf(out, "/* SPDX-License-Identifier: Apache-2.0 */\n/* Generated by src/runner/seccomp_gen.c. */\n");
-    print(out, "filter_load", LOAD);
-    print(out, "filter_guest", GUEST);
+    print(out, "filter_load", false);
+    print(out, "filter_guest", true);
     return fclose(out) == 0 ? 0 : 1;
 }

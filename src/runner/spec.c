@@ -14,7 +14,8 @@
 static int put_dirs(const wh_runspec *spec, wh_buf *out, wh_err *err)
 {
     if (spec->n_dirs > WH_RUNSPEC_DIRS_MAX)
-        return wh_fail(err, -E2BIG, "%zu directories: a container takes at most %d.", spec->n_dirs, WH_RUNSPEC_DIRS_MAX);
+        return wh_fail(err, -E2BIG, "%zu directories: a container takes at most %d.", spec->n_dirs,
+                       WH_RUNSPEC_DIRS_MAX);
     for (size_t i = 0; i < spec->n_dirs; i++) {
         auto_buf wh_buf dir;
         wh_buf_init(&dir, WH_RECORD_BYTES_MAX);
@@ -62,11 +63,13 @@ int wh_runspec_write(const wh_runspec *spec, wh_buf *out, wh_err *err)
     if (rc < 0)
         return rc;
     if (spec->n_listen > WH_KEEPER_FDS_MAX)
-        return wh_fail(err, -E2BIG, "%zu listening sockets: at most %d are allowed.", spec->n_listen, WH_KEEPER_FDS_MAX);
+        return wh_fail(err, -E2BIG, "%zu listening sockets: at most %d are allowed.", spec->n_listen,
+                       WH_KEEPER_FDS_MAX);
     for (size_t i = 0; i < spec->n_listen; i++)
         wh_record_put_i64(out, "listen", spec->listen_fds[i]);
     if (out->failed || out->len > WH_RECORD_BYTES_MAX)
-        return wh_fail(err, -E2BIG, "arguments and environment take more than %d bytes.", WH_RECORD_BYTES_MAX);
+        return wh_fail(err, -E2BIG, "arguments and environment take more than %d bytes.",
+                       WH_RECORD_BYTES_MAX);
     return 0;
 }
 
@@ -179,7 +182,8 @@ static int push_string(strings *to, const wh_field *f, wh_err *err)
     if (rc < 0)
         return rc;
     if (to->n >= WH_RUNSPEC_ARGS_MAX)
-        return wh_fail(err, -EBADMSG, "more than %d values of '%.*s'.", WH_RUNSPEC_ARGS_MAX, WH_STR_ARG(f->key));
+        return wh_fail(err, -EBADMSG, "more than %d values of '%.*s'.", WH_RUNSPEC_ARGS_MAX,
+                       WH_STR_ARG(f->key));
     if (to->n + 1 >= to->cap) {
         size_t cap = WH_MAX((size_t)16, to->cap * 2);
         char **grown = reallocarray(to->v, cap, sizeof(*grown));
@@ -196,7 +200,7 @@ static int push_string(strings *to, const wh_field *f, wh_err *err)
 static int push_dir(wh_runspec *spec, const wh_field *f, wh_err *err)
 {
     auto_free char *path = NULL;
-    int64_t fd, read_only;
+    int64_t fd = -1, read_only = 0;
     if (spec->n_dirs >= WH_RUNSPEC_DIRS_MAX)
         return wh_fail(err, -EBADMSG, "more than %d directories.", WH_RUNSPEC_DIRS_MAX);
     int rc = wh_record_get_str(f->value.p, f->value.n, "path", &path, err);
@@ -205,7 +209,8 @@ static int push_dir(wh_runspec *spec, const wh_field *f, wh_err *err)
     if (rc == 0)
         rc = wh_record_get_i64(f->value.p, f->value.n, "read_only", 0, 1, &read_only, err);
     if (rc < 0)
-        return wh_fail(err, -EBADMSG, "directory %zu: 'path', 'fd' and 'read_only' are required.", spec->n_dirs);
+        return wh_fail(err, -EBADMSG, "directory %zu: 'path', 'fd' and 'read_only' are required.",
+                       spec->n_dirs);
     if (path[0] != '/' && !wh_streq(path, "."))
         return wh_fail(err, -EBADMSG, "directory '%s' must be an absolute path.", path);
     if (spec->dirs == NULL)
@@ -255,7 +260,8 @@ static int take_field(reading *r, const wh_field *f, wh_err *err)
     int rc = take_number(r->spec, f, &known, err);
     /* A newer agent may ask for something that matters: not knowing it is not the same as doing it. */
     if (rc == 0 && !known)
-        return wh_fail(err, -EBADMSG, "field '%.*s' is not known to this runner (" WH_VERSION ").", WH_STR_ARG(f->key));
+        return wh_fail(err, -EBADMSG, "field '%.*s' is not known to this runner (" WH_VERSION ").",
+                       WH_STR_ARG(f->key));
     return rc;
 }
 

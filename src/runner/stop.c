@@ -19,6 +19,8 @@ static struct stop {
     volatile sig_atomic_t busy;         /* inside the log: handlers leave a note instead */
     volatile sig_atomic_t pending_stop; /* a signal number */
     volatile sig_atomic_t pending_deadline, pending_message;
+    volatile sig_atomic_t unclaimed; /* a stop that waits for the guest to claim its descriptor */
+    struct itimerval deadline_left;  /* of the deadline, while the timer measures that wait */
     bool told;
 } stop = {.end_fd = -1, .control_fd = -1, .pipe_fd = -1};
 
@@ -58,15 +60,50 @@ static const char *stop_message(int signo)
     }
 }
 
-static void act_on_stop(int signo)
+/* A guest that just began may be about to claim its stop descriptor: it gets a moment for that. */
+#define CLAIM_WAIT_USEC 100000
+
+static void tell_guest(void)
 {
-    if (stop.wasi == NULL || !wh_wasi_stop_claimed(stop.wasi))
-        end_now(128 + signo, "Stopped", stop_message(signo), 0);
     if (stop.told)
         return;
     stop.told = true;
     (void)wh_write_all(stop.pipe_fd, "TERM\n", 5);
     close(WH_TAKE_FD(stop.pipe_fd));
+}
+
+static void act_on_stop(int signo)
+{
+    const struct itimerval wait = {.it_value = {.tv_usec = CLAIM_WAIT_USEC}};
+    bool claimed = stop.wasi != NULL && wh_wasi_stop_claimed(stop.wasi);
+
+    if (!claimed && (stop.wasi == NULL || stop.unclaimed != 0))
+        end_now(128 + signo, "Stopped", stop_message(signo), 0);
+    tell_guest();
+    if (claimed)
+        return;
+    stop.unclaimed = signo;
+    if (setitimer(ITIMER_REAL, &wait, &stop.deadline_left) < 0)
+        end_now(128 + signo, "Stopped", stop_message(signo), 0);
+}
+
+/* The wait for a claim is over; the deadline, if there is one, counts on. */
+static void act_on_claim_wait(void)
+{
+    int signo = stop.unclaimed;
+
+    if (!wh_wasi_stop_claimed(stop.wasi))
+        end_now(128 + signo, "Stopped", stop_message(signo), 0);
+    stop.unclaimed = 0;
+    (void)setitimer(ITIMER_REAL, &stop.deadline_left, NULL);
+}
+
+static void act_on_alarm(void)
+{
+    if (stop.unclaimed != 0)
+        act_on_claim_wait();
+    else
+        end_now(WH_EXIT_KILLED, "DeadlineExceeded", stop.deadline_message, 0);
 }
 
 static void take_message(const char *data, size_t n, const int *fds, size_t n_fds)
@@ -120,9 +157,12 @@ static void on_stop(int signo)
 
 static void on_deadline(WH_UNUSED int signo)
 {
-    if (!stop.busy)
-        end_now(WH_EXIT_KILLED, "DeadlineExceeded", stop.deadline_message, 0);
-    stop.pending_deadline = 1;
+    int saved = errno;
+    if (stop.busy)
+        stop.pending_deadline = 1;
+    else
+        act_on_alarm();
+    errno = saved;
 }
 
 static void on_message(WH_UNUSED int signo)
@@ -219,8 +259,10 @@ int wh_stop_log_write(void *user, int stream, const void *data, size_t n)
         drain_control();
         stop.busy = 0;
     }
-    if (stop.pending_deadline)
-        on_deadline(SIGALRM);
+    if (stop.pending_deadline) {
+        stop.pending_deadline = 0;
+        act_on_alarm();
+    }
     if (stop.pending_stop) {
         int signo = stop.pending_stop;
         stop.pending_stop = 0;

@@ -85,24 +85,25 @@ int main(void) { int x = 1; return deep(&x); }
 
 LOOP = "int main(void) { for (volatile int i = 0;; i++) { } }\n"
 
+# Without locals in memory: a C program's own stack in linear memory would end first, out of bounds.
 STACK = r"""
-static int down(volatile int n) { volatile char pad[512]; pad[0] = (char)n; return down(n + 1) + pad[0]; }
-int main(void) { return down(0); }
+__attribute__((noinline)) static int down(int n) { return n == -1 ? 0 : down(n + 1) + down(n + 2); }
+int main(int argc, char **argv) { return down(argc); }
 """
 
 MEMORY = r"""
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 int main(void)
 {
     for (int i = 0;; i++) {
-        char *p = malloc(1 << 20);
+        volatile char *p = malloc(1 << 20);
         if (!p) {
             fprintf(stderr, "no memory after %d MiB\n", i);
             abort();
         }
-        memset(p, i, 1 << 20);
+        for (int k = 0; k < 1 << 20; k += 4096)
+            p[k] = 1;
     }
 }
 """

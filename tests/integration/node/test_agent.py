@@ -9,7 +9,7 @@ import time
 import pytest
 
 import guest_sources as src
-from conftest import manifest, wait_for
+from common import manifest, wait_for
 
 
 def running(node, name):

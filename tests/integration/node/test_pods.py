@@ -9,7 +9,7 @@ import time
 import pytest
 
 import guest_sources as src
-from conftest import WHERRY, manifest
+from common import WHERRY, manifest
 
 
 def write(tmp_path, *documents):
