@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Hierarchies: which there are, and the files of one group in each. Documentation/admin-guide/cgroup-v1 and cgroup-v2.rst;
- * numbers as the kubelet's (KEP-2254 for cpu.weight). */
+/* Hierarchies: which there are, and the files of one group in each. Documentation/admin-guide/cgroup-v1 and
+ * cgroup-v2.rst; numbers as the kubelet's (KEP-2254 for cpu.weight). */
 #include "keeper/cgroup_internal.h"
 
 #include "base/file.h"
@@ -156,8 +156,8 @@ static void describe(wh_cgroups *c)
             for (size_t k = 0; k < c->n; k++) {
                 if (c->h[k].v2 != (v2 == 1) || (c->h[k].bits & 1U << i) == 0)
                     continue;
-                (void)wh_buf_printf(&b, "%s%s%s", b.len > 0 && first ? "; " : "", first ? v2 ? "v2: " : "v1: " : " ",
-                                    controllers[i]);
+                (void)wh_buf_printf(&b, "%s%s%s", b.len > 0 && first ? "; " : "",
+                                    first ? v2 ? "v2: " : "v1: " : " ", controllers[i]);
                 first = false;
             }
         }
@@ -248,7 +248,8 @@ static int set_memory_v2(const char *dir, uint64_t max)
 static int set_cpu(const hierarchy *h, const char *dir, const wh_cgroup_limits *l)
 {
     char text[48];
-    uint64_t shares = l->cpu_shares == 0 ? 1024 : WH_MIN(WH_MAX(l->cpu_shares, (uint64_t)2), (uint64_t)262144);
+    uint64_t shares =
+        l->cpu_shares == 0 ? 1024 : WH_MIN(WH_MAX(l->cpu_shares, (uint64_t)2), (uint64_t)262144);
     if (h->v2) {
         int rc = write_u64(dir, "cpu.weight", 1 + (shares - 2) * 9999 / 262142);
         if (l->cpu_quota_us <= 0)
@@ -269,7 +270,8 @@ static int set_pids(const char *dir, uint64_t max)
     return max == 0 ? write_text(dir, "pids.max", "max") : write_u64(dir, "pids.max", max);
 }
 
-/* `fresh` groups are without limits already: what is not asked for is not written. */
+/* `fresh` groups are without limits already: what is not asked for is not written. complexity: three controllers, each
+ * asked for or not. */
 static int apply(const wh_cgroup *g, const wh_cgroup_limits *l, bool fresh, wh_err *err)
 {
     for (size_t i = 0; i < g->cgroups->n; i++) {
@@ -357,9 +359,8 @@ static int enable_controllers(const hierarchy *h, const char *dir)
 static int make_levels(const hierarchy *h, const char *dir, wh_err *err)
 {
     auto_free char *path = wh_xstrdup(dir);
-    struct stat st;
-    if (!h->v2 || stat(dir, &st) == 0)
-        return stat(dir, &st) == 0 ? 0 : wh_mkdir_p(dir, 0755, err);
+    if (!h->v2 || access(dir, F_OK) == 0) /* as a rule only the last level is missing */
+        return mkdir(dir, 0755) == 0 || errno == EEXIST ? 0 : wh_mkdir_p(dir, 0755, err);
     for (char *p = path + strlen(h->own);; p++) {
         if (*p != '/' && *p != '\0')
             continue;
@@ -376,10 +377,12 @@ static int make_levels(const hierarchy *h, const char *dir, wh_err *err)
     }
 }
 
-int wh_cgroup_make(wh_cgroups *c, const char *path, const wh_cgroup_limits *limits, wh_cgroup **ret, wh_err *err)
+int wh_cgroup_make(wh_cgroups *c, const char *path, const wh_cgroup_limits *limits, wh_cgroup **ret,
+                   wh_err *err)
 {
     if (!path_ok(path))
-        return wh_fail(err, -EINVAL, "control group '%s': names without '.', up to %d levels.", path, DEPTH_MAX);
+        return wh_fail(err, -EINVAL, "control group '%s': names without '.', up to %d levels.", path,
+                       DEPTH_MAX);
     wh_cgroup *g = group_alloc(c, path);
     int rc = 0;
     for (size_t i = 0; rc == 0 && i < c->n; i++)
@@ -410,13 +413,15 @@ int wh_cgroup_usage_get(const wh_cgroup *group, wh_cgroup_usage *ret, wh_err *er
         if (stat(dir, &st) < 0)
             return wh_fail(err, -errno, "control group '%s'", dir);
         if ((h->bits & BIT_CPUACCT) != 0)
-            u.cpu_ns = h->v2 ? read_key(dir, "cpu.stat", "usage_usec") * 1000 : read_u64(dir, "cpuacct.usage");
+            u.cpu_ns =
+                h->v2 ? read_key(dir, "cpu.stat", "usage_usec") * 1000 : read_u64(dir, "cpuacct.usage");
         if ((h->bits & BIT_PIDS) != 0)
             u.pids = read_u64(dir, "pids.current");
         if ((h->bits & BIT_MEMORY) == 0)
             continue;
         u.memory_bytes = read_u64(dir, h->v2 ? "memory.current" : "memory.usage_in_bytes");
-        u.kernel_bytes = h->v2 ? read_key(dir, "memory.stat", "kernel") : read_u64(dir, "memory.kmem.usage_in_bytes");
+        u.kernel_bytes =
+            h->v2 ? read_key(dir, "memory.stat", "kernel") : read_u64(dir, "memory.kmem.usage_in_bytes");
         u.oom_kills = read_key(dir, h->v2 ? "memory.events" : "memory.oom_control", "oom_kill");
         uint64_t inactive = read_key(dir, "memory.stat", h->v2 ? "inactive_file" : "total_inactive_file");
         u.working_set_bytes = u.memory_bytes > inactive ? u.memory_bytes - inactive : 0;
@@ -459,7 +464,8 @@ int wh_cgroup_kill(wh_cgroup *group, WH_UNUSED wh_err *err)
             return 0;
     }
     /* A process may fork while we read: again until nobody is left, but not for ever. */
-    for (int round = 0; round < 8 && group->cgroups->n > 0 && kill_tree(group->dirs[0], DEPTH_MAX) > 0; round++)
+    for (int round = 0; round < 8 && group->cgroups->n > 0 && kill_tree(group->dirs[0], DEPTH_MAX) > 0;
+         round++)
         ;
     return 0;
 }
