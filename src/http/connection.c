@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One connection of the HTTP server: moves bytes between socket, codec and exchange until nothing can move, then says what
- * to wait for. Nothing here runs inside a call of a handler: those only kick. */
+/* One connection of the HTTP server: moves bytes between socket, codec and exchange until nothing can move,
+ * then says what to wait for. Nothing here runs inside a call of a handler: those only kick. */
 #include "http/server_private.h"
 
 #include "base/log.h"
@@ -12,9 +12,10 @@
 #define LINGER_BYTES_MAX (256UL << 10)
 #define LINGER_TIME (2 * WH_SEC)
 
-static WH_METRIC(refused_total, WH_COUNTER, "wherry_http_refused_total",
-                 "Requests that our own HTTP servers refused before any handler saw them, by the rule they broke.",
-                 "rule");
+static WH_METRIC(
+    refused_total, WH_COUNTER, "wherry_http_refused_total",
+    "Requests that our own HTTP servers refused before any handler saw them, by the rule they broke.",
+    "rule");
 
 static void pump(wh_http_conn *c);
 
@@ -154,9 +155,10 @@ void wh_http_conn_refuse(wh_http_conn *c, int status, const char *rule)
     wh_buf_init(&text, 1024);
     (void)wh_buf_printf(&text, "%d %s: %s\n", status, wh_h1_reason(status), rule);
     (void)wh_h1_write_status(&c->out, status);
-    (void)wh_buf_printf(&c->out,
-                        "Content-Type: text/plain; charset=utf-8\r\nConnection: close\r\nContent-Length: %zu\r\n\r\n%s",
-                        text.len, wh_buf_str(&text));
+    (void)wh_buf_printf(
+        &c->out,
+        "Content-Type: text/plain; charset=utf-8\r\nConnection: close\r\nContent-Length: %zu\r\n\r\n%s",
+        text.len, wh_buf_str(&text));
     c->state = HTTP_CLOSING;
 }
 
@@ -351,7 +353,8 @@ static bool step(wh_http_conn *c)
 static void on_timeout(wh_timer *timer)
 {
     wh_http_conn *c = timer->user;
-    bool in_request = c->state == HTTP_READING && c->got_bytes && (c->tls == NULL || wh_tls_handshake(c->tls, NULL) == 0);
+    bool in_request =
+        c->state == HTTP_READING && c->got_bytes && (c->tls == NULL || wh_tls_handshake(c->tls, NULL) == 0);
     if (!in_request) {
         wh_http_conn_break(c);
         return;

@@ -174,8 +174,9 @@ static const char *http_date(void)
     if (now != second) {
         struct tm tm;
         (void)gmtime_r(&now, &tm);
-        (void)snprintf(text, sizeof(text), "%s, %02d %s %04d %02d:%02d:%02d GMT", days[tm.tm_wday], tm.tm_mday,
-                       months[tm.tm_mon], (tm.tm_year + 1900) % 10000, tm.tm_hour, tm.tm_min, tm.tm_sec);
+        (void)snprintf(text, sizeof(text), "%s, %02d %s %04d %02d:%02d:%02d GMT", days[tm.tm_wday],
+                       tm.tm_mday, months[tm.tm_mon], (tm.tm_year + 1900) % 10000, tm.tm_hour, tm.tm_min,
+                       tm.tm_sec);
         second = now;
     }
     return text;
@@ -183,7 +184,8 @@ static const char *http_date(void)
 
 int wh_http_header(wh_http_exchange *x, const char *name, const char *value)
 {
-    static const char *const ours[] = {"date", "connection", "content-length", "transfer-encoding", "upgrade"};
+    static const char *const ours[] = {"date", "connection", "content-length", "transfer-encoding",
+                                       "upgrade"};
     wh_assert(x->active);
     for (size_t i = 0; i < WH_ARRAY_LEN(ours); i++)
         if (strcasecmp(name, ours[i]) == 0)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The HTTP client: libcurl's multi interface, told by our loop when sockets are ready and when time has passed. libcurl
- * allows none of its calls inside its callbacks, so adding and removing transfers waits for the next turn of the loop. */
+/* The HTTP client: libcurl's multi interface, told by our loop when sockets are ready and when time has
+ * passed. libcurl allows none of its calls inside its callbacks, so adding and removing transfers waits for
+ * the next turn of the loop. */
 #include "http/fetch.h"
 
 #include "base/limits.h"
@@ -186,6 +187,7 @@ static size_t on_body(char *p, size_t size, size_t n, void *user)
     return 0;
 }
 
+/* complexity: a table, in the shape that the compiler checks. */
 static int code_of(const wh_fetch *f, CURLcode code)
 {
     long os_errno = 0;
@@ -199,8 +201,9 @@ static int code_of(const wh_fetch *f, CURLcode code)
         return -ETIMEDOUT;
     if (code == CURLE_COULDNT_RESOLVE_HOST)
         return -EHOSTUNREACH;
-    if (code == CURLE_SSL_CONNECT_ERROR || code == CURLE_PEER_FAILED_VERIFICATION || code == CURLE_SSL_CERTPROBLEM ||
-        code == CURLE_SSL_CACERT_BADFILE || code == CURLE_SSL_CIPHER || code == CURLE_SSL_ISSUER_ERROR)
+    if (code == CURLE_SSL_CONNECT_ERROR || code == CURLE_PEER_FAILED_VERIFICATION ||
+        code == CURLE_SSL_CERTPROBLEM || code == CURLE_SSL_CACERT_BADFILE || code == CURLE_SSL_CIPHER ||
+        code == CURLE_SSL_ISSUER_ERROR)
         return -EPROTO;
     if (code == CURLE_GOT_NOTHING || code == CURLE_RECV_ERROR || code == CURLE_SEND_ERROR ||
         code == CURLE_PARTIAL_FILE || code == CURLE_HTTP2 || code == CURLE_HTTP2_STREAM)
@@ -273,9 +276,9 @@ static void finish(wh_fetch *f, CURLcode code)
     (void)curl_easy_getinfo(f->easy, CURLINFO_EFFECTIVE_METHOD, &method);
     if (code != CURLE_OK)
         (void)wh_fail(&result.err, code_of(f, code), "%s %s: %s", method == NULL ? "GET" : method, url,
-                      f->too_big              ? "the answer is larger than allowed"
+                      f->too_big             ? "the answer is larger than allowed"
                       : f->errbuf[0] != '\0' ? f->errbuf
-                                              : curl_easy_strerror(code));
+                                             : curl_easy_strerror(code));
     result.body = wh_buf_str(&f->body);
     result.body_bytes = f->body.len;
     (void)curl_easy_getinfo(f->easy, CURLINFO_CONTENT_TYPE, &text);
@@ -367,7 +370,9 @@ static int set_server_name(wh_fetch *f, const wh_fetch_request *r, wh_err *err)
     curl_free(port);
     curl_free(text);
     curl_url_cleanup(url);
-    return ok ? 0 : wh_fail(err, -EINVAL, "fetch '%s': no URL, or '%s' is no host name", r->url, r->tls.server_name);
+    return ok ? 0
+              : wh_fail(err, -EINVAL, "fetch '%s': no URL, or '%s' is no host name", r->url,
+                        r->tls.server_name);
 }
 
 static int set_tls(wh_fetch *f, const wh_fetch_request *r, wh_err *err)
@@ -425,7 +430,8 @@ static void set_connection(wh_fetch *f, const wh_fetch_request *r)
     (void)curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, milliseconds(r->timeout, 30 * WH_SEC));
     if (r->stall_timeout > 0) {
         (void)curl_easy_setopt(easy, CURLOPT_LOW_SPEED_LIMIT, 1L);
-        (void)curl_easy_setopt(easy, CURLOPT_LOW_SPEED_TIME, (long)WH_MAX(r->stall_timeout / WH_SEC, (wh_time)1));
+        (void)curl_easy_setopt(easy, CURLOPT_LOW_SPEED_TIME,
+                               (long)WH_MAX(r->stall_timeout / WH_SEC, (wh_time)1));
     }
 }
 
@@ -455,8 +461,8 @@ static void set_message(wh_fetch *f, const wh_fetch_request *r)
     (void)curl_easy_setopt(easy, CURLOPT_PRIVATE, f);
 }
 
-int wh_fetch_start(wh_fetcher *fetcher, const wh_fetch_request *request, const wh_fetch_callbacks *callbacks, void *user,
-                   wh_fetch **ret, wh_err *err)
+int wh_fetch_start(wh_fetcher *fetcher, const wh_fetch_request *request, const wh_fetch_callbacks *callbacks,
+                   void *user, wh_fetch **ret, wh_err *err)
 {
     CURL *easy = curl_easy_init();
     if (easy == NULL)

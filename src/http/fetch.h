@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* An HTTP client for control traffic (API server, webhooks, probes): libcurl's multi interface on our loop. Connections
- * are kept and shared; HTTP/2 where the server offers it over TLS. Redirects are not followed unless asked for. Proxy variables of the
- * environment are ignored. */
+/* An HTTP client for control traffic (API server, webhooks, probes): libcurl's multi interface on our loop.
+ * Connections are kept and shared; HTTP/2 where the server offers it over TLS. Redirects are not followed
+ * unless asked for. Proxy variables of the environment are ignored. */
 #pragma once
 
 #include "base/buf.h"
@@ -15,16 +15,16 @@ int wh_fetcher_new(wh_loop *loop, wh_fetcher **ret, wh_err *err);
 void wh_fetcher_free(wh_fetcher *fetcher);
 
 typedef struct wh_fetch_tls { /* PEM text; all may be NULL */
-    const char *ca_pem; /* NULL: the system's */
+    const char *ca_pem;       /* NULL: the system's */
     const char *cert_pem, *key_pem;
-    bool insecure;          /* the server's certificate is not checked */
+    bool insecure;           /* the server's certificate is not checked */
     const char *server_name; /* checked instead of the URL's host */
 } wh_fetch_tls;
 
 /* Everything is copied. */
 typedef struct wh_fetch_request {
-    const char *method; /* NULL: GET */
-    const char *url;    /* http or https */
+    const char *method;   /* NULL: GET */
+    const char *url;      /* http or https */
     char *const *headers; /* "Name: value"; NULL-terminated; may be NULL */
     const void *body;
     size_t body_bytes;
@@ -40,15 +40,16 @@ typedef struct wh_fetch_request {
 } wh_fetch_request;
 
 typedef struct wh_fetch_result {
-    int status;       /* HTTP status; 0 when there was no answer */
-    wh_err err;       /* code 0 when an answer came whole; else what went wrong: -ECONNREFUSED, -ETIMEDOUT, -EPROTO (TLS),
+    int status; /* HTTP status; 0 when there was no answer */
+    wh_err
+        err; /* code 0 when an answer came whole; else what went wrong: -ECONNREFUSED, -ETIMEDOUT, -EPROTO (TLS),
                          -EFBIG, -ECONNRESET, -EHOSTUNREACH, -EIO */
     const char *body; /* NUL-terminated; never NULL; "" with on_data */
     size_t body_bytes;
-    wh_time retry_after; /* of the field Retry-After, in seconds or as a date; -1 when absent */
+    wh_time retry_after;      /* of the field Retry-After, in seconds or as a date; -1 when absent */
     const char *content_type; /* never NULL */
     const char *location;     /* never NULL; of a redirect that was not followed */
-    bool reused;         /* went over a connection that was kept */
+    bool reused;              /* went over a connection that was kept */
 } wh_fetch_result;
 
 typedef struct wh_fetch_callbacks {
@@ -60,7 +61,7 @@ typedef struct wh_fetch_callbacks {
     void (*on_done)(wh_fetch *fetch, const wh_fetch_result *result, void *user);
 } wh_fetch_callbacks;
 
-int wh_fetch_start(wh_fetcher *fetcher, const wh_fetch_request *request, const wh_fetch_callbacks *callbacks, void *user,
-                   wh_fetch **ret, wh_err *err);
+int wh_fetch_start(wh_fetcher *fetcher, const wh_fetch_request *request, const wh_fetch_callbacks *callbacks,
+                   void *user, wh_fetch **ret, wh_err *err);
 /* Ends it without on_done. May be called in any callback, also in on_done (then it does nothing). NULL is fine. */
 void wh_fetch_cancel(wh_fetch *fetch);

@@ -49,10 +49,22 @@ static int push_field(wh_h1 *h, bool trailer, wh_str name, wh_str value)
 /* RFC 9110 6.5.1: what frames, routes or authenticates means nothing in a trailer and is dropped. */
 static bool is_forbidden_trailer(wh_str name)
 {
-    static const char *const names[] = {"transfer-encoding", "content-length",   "host",          "trailer",
-                                        "connection",        "te",               "upgrade",       "expect",
-                                        "authorization",     "content-encoding", "content-type",  "content-range",
-                                        "max-forwards",      "cache-control",    "range",         "cookie",
+    static const char *const names[] = {"transfer-encoding",
+                                        "content-length",
+                                        "host",
+                                        "trailer",
+                                        "connection",
+                                        "te",
+                                        "upgrade",
+                                        "expect",
+                                        "authorization",
+                                        "content-encoding",
+                                        "content-type",
+                                        "content-range",
+                                        "max-forwards",
+                                        "cache-control",
+                                        "range",
+                                        "cookie",
                                         "proxy-authorization"};
     for (size_t i = 0; i < WH_ARRAY_LEN(names); i++)
         if (str_is(name, names[i]))
@@ -60,6 +72,7 @@ static bool is_forbidden_trailer(wh_str name)
     return false;
 }
 
+/* complexity: one grammar, read from left to right. */
 static int parse_field(wh_h1 *h, char *p, size_t n, bool trailer)
 {
     if (n == 0 || p[0] == ' ' || p[0] == '\t')
@@ -128,7 +141,8 @@ static void split_query(wh_h1 *h, wh_str path)
     }
 }
 
-/* RFC 9112 3.2: the four forms. *ret_authority is what the target itself names, or {NULL, 0}. */
+/* complexity: one grammar, four alternatives. RFC 9112 3.2. *ret_authority is what the target itself names,
+ * or {NULL, 0}. */
 static int parse_target(wh_h1 *h, wh_str *ret_authority)
 {
     wh_str t = h->target;
@@ -173,8 +187,8 @@ static int parse_target(wh_h1 *h, wh_str *ret_authority)
 
 static int parse_version(wh_h1 *h, wh_str v)
 {
-    if (v.n != 8 || memcmp(v.p, "HTTP/", 5) != 0 || v.p[6] != '.' || v.p[5] < '0' || v.p[5] > '9' || v.p[7] < '0' ||
-        v.p[7] > '9')
+    if (v.n != 8 || memcmp(v.p, "HTTP/", 5) != 0 || v.p[6] != '.' || v.p[5] < '0' || v.p[5] > '9' ||
+        v.p[7] < '0' || v.p[7] > '9')
         return wh_h1_refuse(h, 400, "version");
     if (v.p[5] != '1')
         return wh_h1_refuse(h, 505, "version");
@@ -276,7 +290,8 @@ static int check_host(wh_h1 *h, const special *s, wh_str authority)
         return h->minor == 0 ? 0 : wh_h1_refuse(h, 400, "no-host");
     if (!is_authority(s->host))
         return wh_h1_refuse(h, 400, "host");
-    if (authority.p != NULL && (authority.n != s->host.n || strncasecmp(authority.p, s->host.p, authority.n) != 0))
+    if (authority.p != NULL &&
+        (authority.n != s->host.n || strncasecmp(authority.p, s->host.p, authority.n) != 0))
         return wh_h1_refuse(h, 400, "host-differs");
     return 0;
 }
@@ -290,7 +305,8 @@ static int decide_framing(wh_h1 *h, const special *s)
     if (s->encodings > 1)
         return wh_h1_refuse(h, 400, "dup-transfer-encoding");
     if (s->encodings == 1)
-        return h->minor == 0 ? wh_h1_refuse(h, 400, "encoding-in-http10") : parse_transfer_encoding(h, s->encoding);
+        return h->minor == 0 ? wh_h1_refuse(h, 400, "encoding-in-http10")
+                             : parse_transfer_encoding(h, s->encoding);
     return s->lengths == 1 ? parse_length(h, s->length) : 0;
 }
 
@@ -322,7 +338,8 @@ int wh_h1_parse_head(wh_h1 *h)
     h->keep_alive = h->minor == 1 ? !wh_h1_has_token(h, "connection", "close")
                                   : wh_h1_has_token(h, "connection", "keep-alive") &&
                                         !wh_h1_has_token(h, "connection", "close");
-    h->upgrade = h->minor == 1 && wh_h1_get(h, "upgrade").p != NULL && wh_h1_has_token(h, "connection", "upgrade");
+    h->upgrade =
+        h->minor == 1 && wh_h1_get(h, "upgrade").p != NULL && wh_h1_has_token(h, "connection", "upgrade");
     return 0;
 }
 

@@ -16,7 +16,7 @@ enum {
     H1_CHUNK_DATA_LF,
     H1_TRAILERS,
     H1_TRAILERS_CR,
-    H1_ENDING,  /* END is due */
+    H1_ENDING, /* END is due */
     H1_REFUSED,
 };
 

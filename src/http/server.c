@@ -13,8 +13,8 @@
 
 static WH_METRIC(requests_total, WH_COUNTER, "wherry_http_requests_total",
                  "Requests that our own HTTP servers answered, by server and status code.", "server,code");
-static WH_METRIC(connections, WH_GAUGE, "wherry_http_connections", "Open connections of our own HTTP servers.",
-                 "server");
+static WH_METRIC(connections, WH_GAUGE, "wherry_http_connections",
+                 "Open connections of our own HTTP servers.", "server");
 
 static void on_accept(wh_io *io, uint32_t ready);
 
@@ -61,7 +61,8 @@ static void on_accept(wh_io *io, uint32_t ready)
             continue;
         }
         if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
-            wh_log(WARN, "cannot accept connections for a moment", KV_STR("server", s->name), KV_INT("errno", errno));
+            wh_log(WARN, "cannot accept connections for a moment", KV_STR("server", s->name),
+                   KV_INT("errno", errno));
             stop_accepting(s);
             wh_timer_start(s->loop, &s->pause, ACCEPT_PAUSE, on_pause_over, s);
         }
@@ -96,7 +97,8 @@ static wh_time or_default(wh_time value, wh_time otherwise)
     return value == 0 ? otherwise : value;
 }
 
-int wh_http_server_start(wh_loop *loop, const wh_http_server_options *options, wh_http_server **ret, wh_err *err)
+int wh_http_server_start(wh_loop *loop, const wh_http_server_options *options, wh_http_server **ret,
+                         wh_err *err)
 {
     wh_addr local;
     int r = wh_socket_local(options->listen_fd, &local);
@@ -107,8 +109,10 @@ int wh_http_server_start(wh_loop *loop, const wh_http_server_options *options, w
     wh_http_server *s = wh_xnew(wh_http_server);
     s->loop = loop;
     s->options = *options;
-    s->options.body_bytes_max = options->body_bytes_max == 0 ? WH_HTTP_BODY_BYTES_MAX : options->body_bytes_max;
-    s->options.connections_max = options->connections_max == 0 ? WH_HTTP_CONNECTIONS_MAX : options->connections_max;
+    s->options.body_bytes_max =
+        options->body_bytes_max == 0 ? WH_HTTP_BODY_BYTES_MAX : options->body_bytes_max;
+    s->options.connections_max =
+        options->connections_max == 0 ? WH_HTTP_CONNECTIONS_MAX : options->connections_max;
     s->options.head_timeout = or_default(options->head_timeout, 10 * WH_SEC);
     s->options.body_timeout = or_default(options->body_timeout, 60 * WH_SEC);
     s->options.idle_timeout = or_default(options->idle_timeout, 60 * WH_SEC);

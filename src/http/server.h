@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A small HTTP/1.1 server for our own APIs: the local API on a unix socket, the kubelet API over TLS, plain health checks.
- * Requests of a connection are answered one after the other; a request's body is read whole before the handler runs.
+/* A small HTTP/1.1 server for our own APIs: the local API on a unix socket, the kubelet API over TLS, plain
+ * health checks. Requests of a connection are answered one after the other; a request's body is read whole
+ * before the handler runs.
  *
- * Life of an exchange: the handler gets it and owns it until it calls wh_http_reply, wh_http_end or wh_http_abort, now or
- * later, exactly once; whatever happens to the client or the server meanwhile, the pointer stays valid until then. */
+ * Life of an exchange: the handler gets it and owns it until it calls wh_http_reply, wh_http_end or
+ * wh_http_abort, now or later, exactly once; whatever happens to the client or the server meanwhile, the
+ * pointer stays valid until then. */
 #pragma once
 
 #include "http/h1.h"
@@ -42,15 +44,16 @@ typedef struct wh_http_server_options {
     wh_tls_server *tls; /* NULL: plain. Borrowed: outlives the server */
     wh_http_handler handler;
     void *user;
-    const char *name;         /* for logs and metrics: "kubelet" */
-    uint64_t body_bytes_max;  /* 0: WH_HTTP_BODY_BYTES_MAX */
-    size_t connections_max;   /* 0: WH_HTTP_CONNECTIONS_MAX; beyond it accepting pauses */
-    wh_time head_timeout;     /* first byte (or handshake) to end of head; 0: 10 s -> 408 */
-    wh_time body_timeout;     /* between two reads of a body, or two writes of an answer; 0: 60 s */
-    wh_time idle_timeout;     /* between requests; 0: 60 s */
+    const char *name;        /* for logs and metrics: "kubelet" */
+    uint64_t body_bytes_max; /* 0: WH_HTTP_BODY_BYTES_MAX */
+    size_t connections_max;  /* 0: WH_HTTP_CONNECTIONS_MAX; beyond it accepting pauses */
+    wh_time head_timeout;    /* first byte (or handshake) to end of head; 0: 10 s -> 408 */
+    wh_time body_timeout;    /* between two reads of a body, or two writes of an answer; 0: 60 s */
+    wh_time idle_timeout;    /* between requests; 0: 60 s */
 } wh_http_server_options;
 
-int wh_http_server_start(wh_loop *loop, const wh_http_server_options *options, wh_http_server **ret, wh_err *err);
+int wh_http_server_start(wh_loop *loop, const wh_http_server_options *options, wh_http_server **ret,
+                         wh_err *err);
 /* Stops accepting and closes idle connections; `done` runs when the last exchange is over or `grace` has passed and the
  * rest was cut. Once. */
 void wh_http_server_drain(wh_http_server *server, wh_time grace, void (*done)(void *user), void *user);
@@ -61,8 +64,9 @@ int wh_http_server_port(const wh_http_server *server); /* of TCP; 0 for unix soc
 
 /* ---- reading the request ---- */
 const wh_http_request *wh_http_request_of(const wh_http_exchange *x);
-const char *wh_http_param_get(const wh_http_request *request, const char *name); /* first one; NULL when absent */
-wh_str wh_http_field_get(const wh_http_request *request, const char *name);      /* lower-case name */
+const char *wh_http_param_get(const wh_http_request *request,
+                              const char *name);                            /* first one; NULL when absent */
+wh_str wh_http_field_get(const wh_http_request *request, const char *name); /* lower-case name */
 /* The token of "Authorization: Bearer X", or {NULL, 0}. */
 wh_str wh_http_bearer(const wh_http_request *request);
 
@@ -73,9 +77,11 @@ int wh_http_header(wh_http_exchange *x, const char *name, const char *value);
 void wh_http_reply(wh_http_exchange *x, int status, const char *content_type, const void *body, size_t n);
 void wh_http_replyf(wh_http_exchange *x, int status, const char *fmt, ...) WH_PRINTF(3, 4); /* text/plain */
 
-typedef struct wh_http_stream_callbacks { /* all may be NULL; called from the loop, never inside a call of ours */
+typedef struct
+    wh_http_stream_callbacks { /* all may be NULL; called from the loop, never inside a call of ours */
     void (*on_writable)(wh_http_exchange *x, void *user); /* what was waiting is below the low mark again */
-    void (*on_gone)(wh_http_exchange *x, void *user); /* the client left or the server ended; still call wh_http_end */
+    void (*on_gone)(wh_http_exchange *x,
+                    void *user); /* the client left or the server ended; still call wh_http_end */
     /* Only after wh_http_upgrade: bytes from the client, all to be taken; n == 0: it will send no more. */
     void (*on_data)(wh_http_exchange *x, const void *p, size_t n, void *user);
 } wh_http_stream_callbacks;
@@ -83,16 +89,16 @@ typedef struct wh_http_stream_callbacks { /* all may be NULL; called from the lo
 void wh_http_watch(wh_http_exchange *x, const wh_http_stream_callbacks *callbacks, void *user);
 /* Begins a streamed answer: chunked, or until close towards HTTP/1.0. */
 void wh_http_begin(wh_http_exchange *x, int status, const char *content_type);
-/* Takes all n bytes. 0: go on; -EAGAIN: taken, but wait for on_writable before writing more; -ENOBUFS: not taken, as more
- * than WH_HTTP_STREAM_BYTES_MAX wait already; -EPIPE: the client is gone. */
+/* Takes all n bytes. 0: go on; -EAGAIN: taken, but wait for on_writable before writing more; -ENOBUFS: not
+ * taken, as more than WH_HTTP_STREAM_BYTES_MAX wait already; -EPIPE: the client is gone. */
 int wh_http_write(wh_http_exchange *x, const void *p, size_t n);
 /* Ends a streamed answer or an upgraded connection (after what waits was sent). */
 void wh_http_end(wh_http_exchange *x);
 /* Cuts the connection: the client sees that the answer is not complete. Ends the exchange. */
 void wh_http_abort(wh_http_exchange *x);
 bool wh_http_is_gone(const wh_http_exchange *x);
-/* 101 Switching Protocols with "Upgrade: protocol" and the fields set before; the connection is then raw bytes both ways
- * until wh_http_end. No idle timeout applies. */
+/* 101 Switching Protocols with "Upgrade: protocol" and the fields set before; the connection is then raw
+ * bytes both ways until wh_http_end. No idle timeout applies. */
 void wh_http_upgrade(wh_http_exchange *x, const char *protocol);
 /* Stops or goes on reading an upgraded connection. */
 void wh_http_pause(wh_http_exchange *x, bool paused);

@@ -16,8 +16,8 @@ typedef enum {
     HTTP_HANDLING, /* an exchange is with its handler, or its answer is being sent */
     HTTP_UPGRADED, /* raw bytes both ways */
     HTTP_CLOSING,  /* the last bytes are being sent */
-    HTTP_LINGER,   /* we said our last word and wait for the client's end, so that it reads the answer before a reset */
-    HTTP_DEAD,     /* no descriptor any more; lives on only as long as its exchange is owned by a handler */
+    HTTP_LINGER, /* we said our last word and wait for the client's end, so that it reads the answer before a reset */
+    HTTP_DEAD, /* no descriptor any more; lives on only as long as its exchange is owned by a handler */
 } wh_http_state;
 
 struct wh_http_exchange {
@@ -27,8 +27,8 @@ struct wh_http_exchange {
     wh_buf fields; /* of the answer */
     wh_http_stream_callbacks callbacks;
     void *user;
-    bool active;  /* owned by the handler */
-    bool begun;   /* a streamed answer's head is out */
+    bool active; /* owned by the handler */
+    bool begun;  /* a streamed answer's head is out */
     bool chunked, no_body, close;
     bool gone, gone_due; /* the client left; the handler is still to be told */
     bool above;          /* a writer waits for on_writable */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Authentication and authorization of the kubelet API: who (certificate, TokenReview), may they (SubjectAccessReview). */
+/* Authentication and authorization of the kubelet API: who is it (certificate, TokenReview), may they
+ * (SubjectAccessReview). */
 #include "kube/auth.h"
 
 #include "base/limits.h"
@@ -164,8 +165,9 @@ static void on_right(const wh_kube_result *result, void *user)
 static void deny(check *c)
 {
     char why[512];
-    (void)snprintf(why, sizeof(why), "Forbidden (user=%.200s, verb=%s, resource=nodes, subresource(s)=[%s%s%s])",
-                   c->user, c->verb, c->subresources[0], c->n_subresources > 1 ? " " : "",
+    (void)snprintf(why, sizeof(why),
+                   "Forbidden (user=%.200s, verb=%s, resource=nodes, subresource(s)=[%s%s%s])", c->user,
+                   c->verb, c->subresources[0], c->n_subresources > 1 ? " " : "",
                    c->n_subresources > 1 ? c->subresources[1] : "");
     finish(c, 403, why);
 }
@@ -176,16 +178,18 @@ static void post_right(check *c)
     for (size_t i = 0; i < wh_strv_len(c->groups); i++)
         (void)json_array_append_new(groups, json_string(c->groups[i]));
     auto_json json_t *body =
-        json_pack("{s:s, s:s, s:{s:s, s:O, s:{s:s, s:s, s:s, s:s, s:s}}}", "apiVersion", "authorization.k8s.io/v1",
-                  "kind", "SubjectAccessReview", "spec", "user", c->user, "groups", groups, "resourceAttributes", "verb",
-                  c->verb, "version", "v1", "resource", "nodes", "subresource", c->subresources[c->at], "name",
-                  c->auth->node_name);
+        json_pack("{s:s, s:s, s:{s:s, s:O, s:{s:s, s:s, s:s, s:s, s:s}}}", "apiVersion",
+                  "authorization.k8s.io/v1", "kind", "SubjectAccessReview", "spec", "user", c->user, "groups",
+                  groups, "resourceAttributes", "verb", c->verb, "version", "v1", "resource", "nodes",
+                  "subresource", c->subresources[c->at], "name", c->auth->node_name);
     if (body == NULL) { /* a name that is no UTF-8 */
         finish(c, 403, "Forbidden: the caller's name is no valid text.");
         return;
     }
-    wh_kube_request request = {
-        .method = "POST", .path = "/apis/authorization.k8s.io/v1/subjectaccessreviews", .body = body, .timeout = 10 * WH_SEC};
+    wh_kube_request request = {.method = "POST",
+                               .path = "/apis/authorization.k8s.io/v1/subjectaccessreviews",
+                               .body = body,
+                               .timeout = 10 * WH_SEC};
     c->call = wh_kube_do(c->auth->kube, &request, on_right, c);
 }
 
@@ -259,18 +263,21 @@ static void ask_token(check *c)
         finish(c, 401, "Unauthorized");
         return;
     }
-    auto_json json_t *body = json_pack("{s:s, s:s, s:{s:s}}", "apiVersion", "authentication.k8s.io/v1", "kind",
-                                       "TokenReview", "spec", "token", c->token);
+    auto_json json_t *body = json_pack("{s:s, s:s, s:{s:s}}", "apiVersion", "authentication.k8s.io/v1",
+                                       "kind", "TokenReview", "spec", "token", c->token);
     if (body == NULL) {
         finish(c, 401, "Unauthorized");
         return;
     }
-    wh_kube_request request = {
-        .method = "POST", .path = "/apis/authentication.k8s.io/v1/tokenreviews", .body = body, .timeout = 10 * WH_SEC};
+    wh_kube_request request = {.method = "POST",
+                               .path = "/apis/authentication.k8s.io/v1/tokenreviews",
+                               .body = body,
+                               .timeout = 10 * WH_SEC};
     c->call = wh_kube_do(c->auth->kube, &request, on_token, c);
 }
 
-void wh_auth_check_caller(wh_auth *auth, const wh_auth_caller *caller, const char *verb, const char *const *subresources,
+void wh_auth_check_caller(wh_auth *auth, const wh_auth_caller *caller, const char *verb,
+                          const char *const *subresources,
                           void (*done)(const wh_auth_answer *answer, void *user), void *user)
 {
     check *c = wh_xnew(check);
@@ -311,7 +318,7 @@ static void on_checked(const wh_auth_answer *answer, void *user)
 
 static const char *verb_of(const char *method)
 {
-    static const char *const table[][2] = {{"POST", "create"}, {"GET", "get"},    {"HEAD", "get"},
+    static const char *const table[][2] = {{"POST", "create"}, {"GET", "get"},     {"HEAD", "get"},
                                            {"PUT", "update"},  {"PATCH", "patch"}, {"DELETE", "delete"}};
     for (size_t i = 0; i < WH_ARRAY_LEN(table); i++)
         if (strcmp(method, table[i][0]) == 0)
@@ -338,7 +345,8 @@ void wh_auth_check(wh_auth *auth, wh_http_exchange *x, const char *verb, const c
     }
     exchange_check *e = wh_xnew(exchange_check);
     *e = (exchange_check){x, done, user};
-    wh_auth_check_caller(auth, &caller, verb == NULL ? verb_of(request->method) : verb, subresources, on_checked, e);
+    wh_auth_check_caller(auth, &caller, verb == NULL ? verb_of(request->method) : verb, subresources,
+                         on_checked, e);
 }
 
 static bool is_under(const char *path, const char *prefix)
@@ -347,20 +355,29 @@ static bool is_under(const char *path, const char *prefix)
     return strncmp(path, prefix, n) == 0 && (path[n] == '\0' || path[n] == '/');
 }
 
-void wh_auth_attributes(const char *method, const char *path, const char **ret_verb, const char *ret_subresources[4])
+void wh_auth_attributes(const char *method, const char *path, const char **ret_verb,
+                        const char *ret_subresources[4])
 {
     static const struct {
         const char *prefix, *subresource;
         bool then_proxy, create;
     } table[] = {
-        {"/stats", "stats", false, false},           {"/metrics", "metrics", false, false},
-        {"/logs", "log", false, false},              {"/spec", "spec", false, false},
-        {"/checkpoint", "checkpoint", false, false}, {"/pods", "pods", true, false},
-        {"/runningpods", "pods", true, false},       {"/healthz", "healthz", true, false},
-        {"/configz", "configz", true, false},        {"/statusz", "statusz", false, false},
-        {"/flagz", "configz", true, false},          {"/exec", "proxy", false, true},
-        {"/attach", "proxy", false, true},           {"/run", "proxy", false, true},
-        {"/portForward", "proxy", false, true},      {"/cri", "proxy", false, true},
+        {"/stats", "stats", false, false},
+        {"/metrics", "metrics", false, false},
+        {"/logs", "log", false, false},
+        {"/spec", "spec", false, false},
+        {"/checkpoint", "checkpoint", false, false},
+        {"/pods", "pods", true, false},
+        {"/runningpods", "pods", true, false},
+        {"/healthz", "healthz", true, false},
+        {"/configz", "configz", true, false},
+        {"/statusz", "statusz", false, false},
+        {"/flagz", "configz", true, false},
+        {"/exec", "proxy", false, true},
+        {"/attach", "proxy", false, true},
+        {"/run", "proxy", false, true},
+        {"/portForward", "proxy", false, true},
+        {"/cri", "proxy", false, true},
     };
     *ret_verb = verb_of(method);
     ret_subresources[0] = "proxy";

@@ -10,7 +10,7 @@
 #define POLL_FIRST (50 * WH_MSEC)
 #define POLL_MAX (20 * WH_SEC)
 #define POLL_MAX_AT_FIRST (2 * WH_SEC) /* within a minute: somebody may be sitting there and approving */
-#define PENDING_AFTER (5 * WH_SEC) /* from then on a wait for approval is worth a word */
+#define PENDING_AFTER (5 * WH_SEC)     /* from then on a wait for approval is worth a word */
 #define RETRY_MAX (5 * WH_MINUTE)
 #define CHECK_PERIOD WH_MINUTE /* the real clock may be set at any time */
 
@@ -83,7 +83,8 @@ int wh_cert_file_load(const char *file, wh_time now, char **ret_cert_pem, char *
     if (not_after <= now) {
         char when[WH_RFC3339_LEN];
         explicit_bzero(text, n);
-        return wh_fail(err, -ETIME, "certificate file '%s': it expired at %s.", file, wh_rfc3339(not_after, 0, when));
+        return wh_fail(err, -ETIME, "certificate file '%s': it expired at %s.", file,
+                       wh_rfc3339(not_after, 0, when));
     }
     *ret_key_pem = wh_xstrndup(text, n);
     *ret_cert_pem = WH_TAKE(text);
@@ -208,7 +209,8 @@ static int install(wh_cert *c, const char *encoded, wh_err *err)
         return r;
     }
     if (!fits(c, cert))
-        return wh_fail(err, -EBADMSG, "the issued certificate has expired or is for another node or address.");
+        return wh_fail(err, -EBADMSG,
+                       "the issued certificate has expired or is for another node or address.");
     auto_free char *both = wh_xasprintf("%s%s%s", cert, wh_ends_with(cert, "\n") ? "" : "\n", c->new_key);
     r = wh_write_file(AT_FDCWD, c->file, both, strlen(both), 0600, err);
     explicit_bzero(both, strlen(both));
@@ -241,8 +243,9 @@ static void tell_pending(wh_cert *c)
         return;
     c->told_pending = true;
     wh_err err = {0};
-    (void)wh_fail(&err, -EINPROGRESS, "certificate request '%s' waits for approval: kubectl certificate approve %s",
-                  c->csr_name, c->csr_name);
+    (void)wh_fail(&err, -EINPROGRESS,
+                  "certificate request '%s' waits for approval: kubectl certificate approve %s", c->csr_name,
+                  c->csr_name);
     complain(c, &err);
 }
 
@@ -302,13 +305,15 @@ static int make_request(wh_cert *c, json_t **ret, wh_err *err)
     auto_free char *cn = wh_xasprintf("system:node:%s", c->node_name);
     int r = wh_key_new(&c->new_key, err);
     if (r == 0)
-        r = wh_csr_new(c->new_key, "system:nodes", cn, client ? NULL : c->dns, client ? NULL : c->ips, &csr, err);
+        r = wh_csr_new(c->new_key, "system:nodes", cn, client ? NULL : c->dns, client ? NULL : c->ips, &csr,
+                       err);
     if (r < 0)
         return r;
     auto_free char *encoded = wh_base64(csr, strlen(csr));
-    *ret = json_pack("{s:s, s:s, s:{s:s}, s:{s:s, s:s, s:[s, s]}}", "apiVersion", "certificates.k8s.io/v1", "kind",
-                     "CertificateSigningRequest", "metadata", "generateName", "csr-", "spec", "request", encoded,
-                     "signerName", client ? "kubernetes.io/kube-apiserver-client-kubelet" : "kubernetes.io/kubelet-serving",
+    *ret = json_pack("{s:s, s:s, s:{s:s}, s:{s:s, s:s, s:[s, s]}}", "apiVersion", "certificates.k8s.io/v1",
+                     "kind", "CertificateSigningRequest", "metadata", "generateName", "csr-", "spec",
+                     "request", encoded, "signerName",
+                     client ? "kubernetes.io/kube-apiserver-client-kubelet" : "kubernetes.io/kubelet-serving",
                      "usages", "digital signature", client ? "client auth" : "server auth");
     wh_assert(*ret != NULL);
     return 0;
@@ -330,7 +335,8 @@ static void post(wh_cert *c)
 
 static void poll_request(wh_cert *c)
 {
-    auto_free char *path = wh_kube_path("/apis/certificates.k8s.io/v1/certificatesigningrequests/%s", c->csr_name);
+    auto_free char *path =
+        wh_kube_path("/apis/certificates.k8s.io/v1/certificatesigningrequests/%s", c->csr_name);
     wh_kube_request request = {.path = path, .tries = 1};
     c->call = wh_kube_do(c->kube, &request, on_polled, c);
 }

@@ -31,7 +31,7 @@ struct wh_kube_call {
     char *method, *path, *body, *content_type;
     wh_time timeout;
     unsigned tries, tried;
-    bool queued; /* waits for its turn under the rate limit */
+    bool queued;  /* waits for its turn under the rate limit */
     bool renewed; /* credentials were read again after a 401 */
     void (*done)(const wh_kube_result *result, void *user);
     void *user;
@@ -170,8 +170,8 @@ static int code_of_class(wh_kube_class class_)
     }
 }
 
-void wh_kube_result_make(wh_kube_result *result, const char *method, const char *path, const wh_fetch_result *answer,
-                         json_t *body)
+void wh_kube_result_make(wh_kube_result *result, const char *method, const char *path,
+                         const wh_fetch_result *answer, json_t *body)
 {
     *result = (wh_kube_result){
         .class_ = wh_kube_classify(answer->status, answer->err.code),
@@ -188,9 +188,9 @@ void wh_kube_result_make(wh_kube_result *result, const char *method, const char 
     if (result->class_ == WH_KUBE_OK || answer->err.code != 0)
         return;
     int query = (int)strcspn(path, "?");
-    (void)wh_fail(&result->err, code_of_class(result->class_), "%s %.*s: the API server answered %d %s%s%s", method,
-                  query, path, answer->status, wh_h1_reason(answer->status), message == NULL ? "" : ": ",
-                  message == NULL ? "" : message);
+    (void)wh_fail(&result->err, code_of_class(result->class_), "%s %.*s: the API server answered %d %s%s%s",
+                  method, query, path, answer->status, wh_h1_reason(answer->status),
+                  message == NULL ? "" : ": ", message == NULL ? "" : message);
 }
 
 /* ---- credentials ---- */
@@ -288,8 +288,8 @@ static int start_fetch(wh_kube *kube, wh_fetch_request *request, const char *pat
     return wh_fetch_start(kube->fetcher, request, callbacks, user, ret, err);
 }
 
-int wh_kube_stream(wh_kube *kube, const char *path, wh_time timeout, const wh_fetch_callbacks *callbacks, void *user,
-                   wh_fetch **ret, wh_err *err)
+int wh_kube_stream(wh_kube *kube, const char *path, wh_time timeout, const wh_fetch_callbacks *callbacks,
+                   void *user, wh_fetch **ret, wh_err *err)
 {
     wh_fetch_request request = {.timeout = timeout};
     return start_fetch(kube, &request, path, NULL, callbacks, user, ret, err);
@@ -374,8 +374,8 @@ static void on_failed_start(wh_timer *timer)
 {
     wh_kube_call *call = timer->user;
     wh_kube_result result = {.class_ = WH_KUBE_REFUSED, .reason = "", .retry_after = -1};
-    (void)wh_fail(&result.err, -EINVAL, "%s %s: the request cannot be made with this kubeconfig.", call->method,
-                  call->path);
+    (void)wh_fail(&result.err, -EINVAL, "%s %s: the request cannot be made with this kubeconfig.",
+                  call->method, call->path);
     end_call(call, &result);
 }
 
@@ -419,8 +419,8 @@ static void run_waiting(wh_kube *kube)
         run_call(call);
     }
     if (!TAILQ_EMPTY(&kube->waiting) && kube->turn.loop == NULL)
-        wh_timer_start(kube->loop, &kube->turn, (wh_time)((1 - kube->tokens) / kube->qps * (double)WH_SEC) + WH_USEC,
-                       on_turn, kube);
+        wh_timer_start(kube->loop, &kube->turn,
+                       (wh_time)((1 - kube->tokens) / kube->qps * (double)WH_SEC) + WH_USEC, on_turn, kube);
 }
 
 static void enqueue(wh_kube_call *call)
@@ -518,7 +518,8 @@ void wh_kube_unlisten(wh_kube_listener *listener)
 
 /* ---- life ---- */
 
-int wh_kube_new(wh_loop *loop, const wh_kubeconfig *config, const wh_kube_options *options, wh_kube **ret, wh_err *err)
+int wh_kube_new(wh_loop *loop, const wh_kubeconfig *config, const wh_kube_options *options, wh_kube **ret,
+                wh_err *err)
 {
     wh_fetcher *fetcher = NULL;
     int r = wh_fetcher_new(loop, &fetcher, err);

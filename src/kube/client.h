@@ -16,7 +16,8 @@ typedef struct wh_kube_options {
 } wh_kube_options;
 
 /* Copies the configuration. options may be NULL. */
-int wh_kube_new(wh_loop *loop, const wh_kubeconfig *config, const wh_kube_options *options, wh_kube **ret, wh_err *err);
+int wh_kube_new(wh_loop *loop, const wh_kubeconfig *config, const wh_kube_options *options, wh_kube **ret,
+                wh_err *err);
 void wh_kube_free(wh_kube *kube); /* cancels all calls without their callbacks; end watches before */
 /* New client certificate: used from the next request on; kept connections are left. */
 void wh_kube_set_certificate(wh_kube *kube, const char *cert_pem, const char *key_pem);
@@ -41,12 +42,12 @@ wh_kube_class wh_kube_classify(int status, int code);
 #define WH_KUBE_MERGE "application/merge-patch+json"
 
 typedef struct wh_kube_request {
-    const char *method; /* NULL: GET */
-    const char *path;   /* "/api/v1/nodes/a?x=y": ours to have escaped (wh_kube_path) */
-    json_t *body;       /* borrowed, serialized at once; or NULL */
+    const char *method;       /* NULL: GET */
+    const char *path;         /* "/api/v1/nodes/a?x=y": ours to have escaped (wh_kube_path) */
+    json_t *body;             /* borrowed, serialized at once; or NULL */
     const char *content_type; /* NULL: WH_KUBE_JSON */
     wh_time timeout;          /* of one try; 0: 30 s */
-    unsigned tries;           /* 0: 5 for GET, PUT, PATCH and DELETE, and for what was answered by 429 or 503 with
+    unsigned tries; /* 0: 5 for GET, PUT, PATCH and DELETE, and for what was answered by 429 or 503 with
                                  Retry-After; 1: once */
 } wh_kube_request;
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The recorder of events, after the rules of client-go's tools/record: equal events are counted (PATCH of the one that
- * exists), more than ten different messages of one kind within ten minutes become "combined from similar events", and an
- * object that goes on is cut off: 25 at once, one more every five minutes. */
+/* The recorder of events, after the rules of client-go's tools/record: equal events are counted (PATCH of the
+ * one that exists), more than ten different messages of one kind within ten minutes become "combined from
+ * similar events", and an object that goes on is cut off: 25 at once, one more every five minutes. */
 #include "kube/events.h"
 
 #include "base/limits.h"
@@ -23,7 +23,8 @@
 #define SEND_TRIES 12
 
 static WH_METRIC(dropped_total, WH_COUNTER, "wherry_events_dropped_total",
-                 "Events for people that were not sent, because too many waited or one object had too many.", NULL);
+                 "Events for people that were not sent, because too many waited or one object had too many.",
+                 NULL);
 
 typedef struct entry { /* one Event object of the cluster */
     UT_hash_handle hh;
@@ -31,7 +32,7 @@ typedef struct entry { /* one Event object of the cluster */
     char *api_version, *kind, *ns, *name, *uid, *field_path, *object_version;
     const char *type;
     char *reason, *message;
-    char *event_name; /* NULL: not made yet */
+    char *event_name;    /* NULL: not made yet */
     wh_time first, last; /* real time */
     int64_t count;
     unsigned failures;
@@ -171,7 +172,8 @@ static void enqueue(wh_events *ev, entry *e)
     send_some(ev);
 }
 
-static entry *new_entry(wh_events *ev, const wh_event_object *o, const char *type, const char *reason, const char *key)
+static entry *new_entry(wh_events *ev, const wh_event_object *o, const char *type, const char *reason,
+                        const char *key)
 {
     make_room(ev);
     size_t n = strlen(key) + 1;
@@ -192,14 +194,15 @@ static entry *new_entry(wh_events *ev, const wh_event_object *o, const char *typ
     return e;
 }
 
-static void record(wh_events *ev, const wh_event_object *o, wh_event_type type, const char *reason, const char *message)
+static void record(wh_events *ev, const wh_event_object *o, wh_event_type type, const char *reason,
+                   const char *message)
 {
     const char *type_name = type == WH_EVENT_WARNING ? "Warning" : "Normal";
     auto_free char *object_key =
         wh_xasprintf("%s/%s/%s/%s", o->kind, o->namespace_ == NULL ? "" : o->namespace_, o->name,
                      o->uid == NULL ? "" : o->uid);
-    auto_free char *kind_key = wh_xasprintf("%s/%s/%s/%s", object_key, o->field_path == NULL ? "" : o->field_path,
-                                            type_name, reason);
+    auto_free char *kind_key = wh_xasprintf("%s/%s/%s/%s", object_key,
+                                            o->field_path == NULL ? "" : o->field_path, type_name, reason);
     auto_free char *key = wh_xasprintf("%s/%s", kind_key, message);
     if (is_spam(ev, object_key)) {
         count_drop(ev);
@@ -233,7 +236,8 @@ static json_t *make_event(entry *e)
     char first[WH_RFC3339_LEN];
     char last[WH_RFC3339_LEN];
     const wh_events *ev = e->owner;
-    json_t *involved = json_pack("{s:s?, s:s?, s:s?}", "apiVersion", e->api_version, "kind", e->kind, "name", e->name);
+    json_t *involved =
+        json_pack("{s:s?, s:s?, s:s?}", "apiVersion", e->api_version, "kind", e->kind, "name", e->name);
     wh_assert(involved != NULL);
     if (e->ns != NULL)
         (void)json_object_set_new(involved, "namespace", json_string(e->ns));
@@ -244,12 +248,13 @@ static json_t *make_event(entry *e)
     if (e->object_version != NULL)
         (void)json_object_set_new(involved, "resourceVersion", json_string(e->object_version));
     json_t *event = json_pack(
-        "{s:s, s:s, s:{s:s, s:s}, s:o, s:s, s:s, s:s, s:{s:s, s:s}, s:s, s:s, s:I, s:s, s:s, s:n, s:s}", "apiVersion",
-        "v1", "kind", "Event", "metadata", "name", e->event_name, "namespace", e->ns == NULL ? "default" : e->ns,
-        "involvedObject", involved, "reason", e->reason, "message", e->message, "type", e->type, "source", "component",
-        ev->component, "host", ev->host, "firstTimestamp", wh_rfc3339(e->first, 0, first), "lastTimestamp",
-        wh_rfc3339(e->last, 0, last), "count", (json_int_t)e->count, "reportingComponent", ev->component,
-        "reportingInstance", ev->host, "eventTime", "action", "");
+        "{s:s, s:s, s:{s:s, s:s}, s:o, s:s, s:s, s:s, s:{s:s, s:s}, s:s, s:s, s:I, s:s, s:s, s:n, s:s}",
+        "apiVersion", "v1", "kind", "Event", "metadata", "name", e->event_name, "namespace",
+        e->ns == NULL ? "default" : e->ns, "involvedObject", involved, "reason", e->reason, "message",
+        e->message, "type", e->type, "source", "component", ev->component, "host", ev->host, "firstTimestamp",
+        wh_rfc3339(e->first, 0, first), "lastTimestamp", wh_rfc3339(e->last, 0, last), "count",
+        (json_int_t)e->count, "reportingComponent", ev->component, "reportingInstance", ev->host, "eventTime",
+        "action", "");
     wh_assert(event != NULL);
     return event;
 }
@@ -323,7 +328,8 @@ static void send_entry(wh_events *ev, entry *e)
 
 static void send_some(wh_events *ev)
 {
-    while (ev->kube != NULL && ev->retry.loop == NULL && ev->n_sending < EVENTS_PARALLEL && !TAILQ_EMPTY(&ev->queue)) {
+    while (ev->kube != NULL && ev->retry.loop == NULL && ev->n_sending < EVENTS_PARALLEL &&
+           !TAILQ_EMPTY(&ev->queue)) {
         entry *e = TAILQ_FIRST(&ev->queue);
         TAILQ_REMOVE(&ev->queue, e, link);
         ev->n_queued--;
@@ -398,8 +404,8 @@ static void vrecord(wh_events *events, const wh_event_object *object, wh_event_t
     record(events, object, type, reason, message);
 }
 
-void wh_event(wh_events *events, const wh_event_object *object, wh_event_type type, const char *reason, const char *fmt,
-              ...)
+void wh_event(wh_events *events, const wh_event_object *object, wh_event_type type, const char *reason,
+              const char *fmt, ...)
 {
     va_list args;
     va_start(args, fmt);
@@ -411,12 +417,8 @@ void wh_event_pod(wh_events *events, const char *ns, const char *name, const cha
                   wh_event_type type, const char *reason, const char *fmt, ...)
 {
     auto_free char *field = container == NULL ? NULL : wh_xasprintf("spec.containers{%s}", container);
-    wh_event_object object = {.api_version = "v1",
-                              .kind = "Pod",
-                              .namespace_ = ns,
-                              .name = name,
-                              .uid = uid,
-                              .field_path = field};
+    wh_event_object object = {
+        .api_version = "v1", .kind = "Pod", .namespace_ = ns, .name = name, .uid = uid, .field_path = field};
     va_list args;
     va_start(args, fmt);
     vrecord(events, &object, type, reason, fmt, args);

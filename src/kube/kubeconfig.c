@@ -74,7 +74,8 @@ static char *beside(const char *folder, const char *file)
 }
 
 /* A PEM text given inline as base64 ("x-data") or as a file name ("x"); inline wins. Both absent leaves *ret NULL. */
-static int read_pem(const json_t *entry, const char *name, const char *folder, char **ret, char **ret_file, wh_err *err)
+static int read_pem(const json_t *entry, const char *name, const char *folder, char **ret, char **ret_file,
+                    wh_err *err)
 {
     char key[64];
     size_t n = strlen(name);
@@ -123,8 +124,9 @@ static int read_cluster(const json_t *cluster, const char *folder, wh_kubeconfig
     c->insecure = wh_json_bool(cluster, "insecure-skip-tls-verify", false);
     int r = read_pem(cluster, "certificate-authority", folder, &c->ca_pem, NULL, err);
     if (r == 0 && c->insecure && c->ca_pem != NULL)
-        return wh_fail(err, -EBADMSG,
-                       "the cluster has both certificate-authority and insecure-skip-tls-verify; remove one of them.");
+        return wh_fail(
+            err, -EBADMSG,
+            "the cluster has both certificate-authority and insecure-skip-tls-verify; remove one of them.");
     return r;
 }
 
@@ -141,10 +143,11 @@ static int read_user(const json_t *user, const char *folder, wh_kubeconfig *c, w
     for (size_t i = 0; i < WH_ARRAY_LEN(refused); i++) {
         json_t *value = json_object_get(user, refused[i].key);
         if (value != NULL && !json_is_null(value))
-            return wh_fail(err, -EOPNOTSUPP,
-                           "user '%s' needs %s (%s), which is not supported; use a client certificate, token or "
-                           "tokenFile.",
-                           c->user, refused[i].what, refused[i].key);
+            return wh_fail(
+                err, -EOPNOTSUPP,
+                "user '%s' needs %s (%s), which is not supported; use a client certificate, token or "
+                "tokenFile.",
+                c->user, refused[i].what, refused[i].key);
     }
     c->token = dup_or_null(wh_json_str(user, "token"));
     const char *token_file = wh_json_str(user, "tokenFile");
@@ -154,8 +157,8 @@ static int read_user(const json_t *user, const char *folder, wh_kubeconfig *c, w
     if (r == 0)
         r = read_pem(user, "client-key", folder, &c->key_pem, &c->key_file, err);
     if (r == 0 && (c->cert_pem == NULL) != (c->key_pem == NULL))
-        r = wh_fail(err, -EBADMSG, "user '%s' has a client certificate without its key, or the other way round.",
-                    c->user);
+        r = wh_fail(err, -EBADMSG,
+                    "user '%s' has a client certificate without its key, or the other way round.", c->user);
     return r;
 }
 
@@ -164,11 +167,13 @@ static int check_token(const wh_kubeconfig *c, wh_err *err)
 {
     for (const char *p = c->token; p != NULL && *p != '\0'; p++)
         if (*p <= ' ' || *p > '~')
-            return wh_fail(err, -EBADMSG, "the token of user '%s' holds blanks or control characters.", c->user);
+            return wh_fail(err, -EBADMSG, "the token of user '%s' holds blanks or control characters.",
+                           c->user);
     return 0;
 }
 
-static int read_root(const json_t *root, const char *folder, const char *context_name, wh_kubeconfig *c, wh_err *err)
+static int read_root(const json_t *root, const char *folder, const char *context_name, wh_kubeconfig *c,
+                     wh_err *err)
 {
     const char *name = context_name != NULL ? context_name : wh_json_str(root, "current-context");
     if (name == NULL || name[0] == '\0')
@@ -184,7 +189,8 @@ static int read_root(const json_t *root, const char *folder, const char *context
     if (cluster == NULL)
         return wh_fail(err, -ENOENT, "context '%s' names cluster '%s', and there is none.", name,
                        cluster_name == NULL ? "" : cluster_name);
-    const json_t *user = user_name == NULL || user_name[0] == '\0' ? NULL : find_named(root, "users", "user", user_name);
+    const json_t *user =
+        user_name == NULL || user_name[0] == '\0' ? NULL : find_named(root, "users", "user", user_name);
     if (user == NULL && c->user[0] != '\0')
         return wh_fail(err, -ENOENT, "context '%s' names user '%s', and there is none.", name, user_name);
     int r = read_cluster(cluster, folder, c, err);
@@ -193,11 +199,12 @@ static int read_root(const json_t *root, const char *folder, const char *context
     return r == 0 ? check_token(c, err) : r;
 }
 
-int wh_kubeconfig_parse(const char *text, size_t n, const char *folder, const char *context, wh_kubeconfig *ret,
-                        wh_err *err)
+int wh_kubeconfig_parse(const char *text, size_t n, const char *folder, const char *context,
+                        wh_kubeconfig *ret, wh_err *err)
 {
     if (n > WH_KUBECONFIG_BYTES_MAX)
-        return wh_fail(err, -EFBIG, "a kubeconfig has at most %lu bytes, this one %zu.", WH_KUBECONFIG_BYTES_MAX, n);
+        return wh_fail(err, -EFBIG, "a kubeconfig has at most %lu bytes, this one %zu.",
+                       WH_KUBECONFIG_BYTES_MAX, n);
     auto_json json_t *documents = NULL;
     int r = wh_yaml_parse(text, n, &documents, err);
     if (r < 0)

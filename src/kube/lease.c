@@ -59,8 +59,9 @@ static void on_written(const wh_kube_result *result, void *user)
         forget_object(lease);
         lease->absent = false;
     }
-    later(lease, changed && lease->backoff.next == lease->backoff.first ? wh_backoff_next(&lease->backoff) / 10
-                                                                        : wh_backoff_next(&lease->backoff));
+    later(lease, changed && lease->backoff.next == lease->backoff.first
+                     ? wh_backoff_next(&lease->backoff) / 10
+                     : wh_backoff_next(&lease->backoff));
     if (!changed && lease->on_error != NULL)
         lease->on_error(&result->err, lease->user);
 }
@@ -95,8 +96,8 @@ static void set_spec(const wh_lease *lease, json_t *object)
     (void)json_object_set_new(spec, "renewTime", json_string(wh_rfc3339(wh_real_now(), 6, now)));
     if (lease->node_uid == NULL || wh_json_at(object, "metadata.ownerReferences") != NULL)
         return;
-    json_t *owner = json_pack("[{s:s, s:s, s:s, s:s}]", "apiVersion", "v1", "kind", "Node", "name", lease->node_name,
-                              "uid", lease->node_uid);
+    json_t *owner = json_pack("[{s:s, s:s, s:s, s:s}]", "apiVersion", "v1", "kind", "Node", "name",
+                              lease->node_name, "uid", lease->node_uid);
     wh_assert(owner != NULL);
     (void)json_object_set_new(json_object_get(object, "metadata"), "ownerReferences", owner);
 }
@@ -112,9 +113,10 @@ static void renew(wh_lease *lease)
         return;
     }
     auto_json json_t *object =
-        lease->absent ? json_pack("{s:s, s:s, s:{s:s, s:s}}", "apiVersion", "coordination.k8s.io/v1", "kind", "Lease",
-                                  "metadata", "name", lease->node_name, "namespace", "kube-node-lease")
-                      : json_deep_copy(lease->object);
+        lease->absent
+            ? json_pack("{s:s, s:s, s:{s:s, s:s}}", "apiVersion", "coordination.k8s.io/v1", "kind", "Lease",
+                        "metadata", "name", lease->node_name, "namespace", "kube-node-lease")
+            : json_deep_copy(lease->object);
     wh_assert(object != NULL);
     set_spec(lease, object);
     wh_kube_request write = {.method = lease->absent ? "POST" : "PUT",

@@ -7,11 +7,11 @@
 typedef struct wh_lease wh_lease;
 typedef struct wh_lease_options {
     const char *node_name;
-    const char *node_uid; /* owner reference, when known; may be NULL */
-    wh_time duration;     /* 0: 40 s */
-    wh_time interval;     /* 0: a quarter of the duration */
-    void (*on_renewed)(void *user);                   /* may be NULL */
-    void (*on_error)(const wh_err *err, void *user);  /* a renewal failed: tried again soon. May be NULL */
+    const char *node_uid;                            /* owner reference, when known; may be NULL */
+    wh_time duration;                                /* 0: 40 s */
+    wh_time interval;                                /* 0: a quarter of the duration */
+    void (*on_renewed)(void *user);                  /* may be NULL */
+    void (*on_error)(const wh_err *err, void *user); /* a renewal failed: tried again soon. May be NULL */
     void *user;
 } wh_lease_options;
 

@@ -69,7 +69,7 @@ static void set_state(watched *w, wh_object_state state, json_t *object, const c
     w->object = object;
     wh_object_sub *sub;
     LIST_FOREACH(sub, &w->subs, link)
-        tell(sub);
+    tell(sub);
 }
 
 static void on_event(wh_watch_kind kind, json_t *object, void *user)
@@ -103,12 +103,14 @@ static void on_error(const wh_kube_result *result, void *user)
     if (w->forbidden_since == 0)
         w->forbidden_since = now;
     if (w->state != WH_OBJECT_PRESENT)
-        set_state(w, now - w->forbidden_since >= DENIED_AFTER ? WH_OBJECT_DENIED : w->state, NULL, result->err.msg);
+        set_state(w, now - w->forbidden_since >= DENIED_AFTER ? WH_OBJECT_DENIED : w->state, NULL,
+                  result->err.msg);
 }
 
 static watched *find_or_watch(wh_objects *objects, wh_object_kind kind, const char *ns, const char *name)
 {
-    static const wh_watch_callbacks callbacks = {.on_event = on_event, .on_synced = on_synced, .on_error = on_error};
+    static const wh_watch_callbacks callbacks = {
+        .on_event = on_event, .on_synced = on_synced, .on_error = on_error};
     const char *resource = kind == WH_OBJECT_SECRET ? "secrets" : "configmaps";
     auto_free char *key = wh_xasprintf("%s/%s/%s", resource, ns, name);
     watched *w = NULL;
@@ -121,9 +123,8 @@ static watched *find_or_watch(wh_objects *objects, wh_object_kind kind, const ch
     w->owner = objects;
     LIST_INIT(&w->subs);
     (void)snprintf(w->why, sizeof(w->why), "not asked yet");
-    auto_free char *path = wh_kube_path(kind == WH_OBJECT_SECRET ? "/api/v1/namespaces/%s/secrets"
-                                                                 : "/api/v1/namespaces/%s/configmaps",
-                                        ns);
+    auto_free char *path = wh_kube_path(
+        kind == WH_OBJECT_SECRET ? "/api/v1/namespaces/%s/secrets" : "/api/v1/namespaces/%s/configmaps", ns);
     auto_free char *selector = wh_xasprintf("metadata.name=%s", name);
     wh_watch_options options = {.path = path, .field_selector = selector, .forbidden_is_transient = true};
     wh_assert(wh_watch_start(objects->kube, &options, &callbacks, w, &w->watch, NULL) == 0);

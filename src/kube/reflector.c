@@ -35,7 +35,7 @@ void wh_reflect_done(wh_reflector *r)
     wh_reflect_entry *e;
     wh_reflect_entry *next;
     HASH_ITER(hh, r->entries, e, next)
-        free_entry(r, e);
+    free_entry(r, e);
     free(r->version);
     free(r->next_page);
     r->version = r->next_page = NULL;
@@ -51,7 +51,8 @@ static void add_param(wh_buf *out, const char *name, const char *value)
     (void)wh_buf_printf(out, "%s%s=%s", out->len > 0 ? "&" : "", name, escaped);
 }
 
-char *wh_reflect_query(wh_reflector *r, const char *field_selector, const char *label_selector, unsigned seconds)
+char *wh_reflect_query(wh_reflector *r, const char *field_selector, const char *label_selector,
+                       unsigned seconds)
 {
     char limit[16];
     wh_buf out;
@@ -144,7 +145,8 @@ static int upsert(wh_reflector *r, json_t *object, wh_err *err)
         return 0;
     }
     if (r->count >= WH_KUBE_OBJECTS_MAX)
-        return wh_fail(err, -EFBIG, "watch: more than %d objects; choose fewer by a selector.", WH_KUBE_OBJECTS_MAX);
+        return wh_fail(err, -EFBIG, "watch: more than %d objects; choose fewer by a selector.",
+                       WH_KUBE_OBJECTS_MAX);
     size_t n = strlen(key) + 1;
     e = wh_xcalloc(1, sizeof(*e) + n);
     memcpy(e->key, key, n);
@@ -202,7 +204,9 @@ static int error_event(const json_t *status, wh_err *err)
     const char *reason = wh_json_str(status, "reason");
     bool stale = code == 410 || wh_streq(reason, "Expired") || wh_streq(reason, "Gone");
     return wh_fail(err, stale ? -ESTALE : -EAGAIN, "watch: the API server ended it: %s",
-                   message != NULL ? message : reason != NULL ? reason : "no reason given");
+                   message != NULL  ? message
+                   : reason != NULL ? reason
+                                    : "no reason given");
 }
 
 static void bookmark(wh_reflector *r, const json_t *object)
@@ -258,7 +262,8 @@ int wh_reflect_page(wh_reflector *r, const json_t *list, wh_err *err)
     json_t *item;
     json_array_foreach(items, i, item)
     {
-        if (json_is_object(item) && json_object_get(item, "kind") == NULL && kind_len > 0 && version != NULL) {
+        if (json_is_object(item) && json_object_get(item, "kind") == NULL && kind_len > 0 &&
+            version != NULL) {
             (void)json_object_set_new(item, "kind", json_stringn(list_kind, kind_len));
             (void)json_object_set_new(item, "apiVersion", json_string(version));
         }
@@ -313,10 +318,11 @@ json_t *wh_reflect_find(const wh_reflector *r, const char *key)
     return e == NULL ? NULL : e->object;
 }
 
-void wh_reflect_each(const wh_reflector *r, void (*fn)(const char *key, json_t *object, void *user), void *user)
+void wh_reflect_each(const wh_reflector *r, void (*fn)(const char *key, json_t *object, void *user),
+                     void *user)
 {
     wh_reflect_entry *e;
     wh_reflect_entry *next;
     HASH_ITER(hh, r->entries, e, next)
-        fn(e->key, e->object, user);
+    fn(e->key, e->object, user);
 }

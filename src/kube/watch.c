@@ -27,8 +27,8 @@ struct wh_watch {
     wh_rng rng;
     wh_time contact;
     wh_time wait; /* what the server asked for by Retry-After; -1: nothing */
-    int status; /* of the request under way */
-    int code;   /* of its first bad line */
+    int status;   /* of the request under way */
+    int code;     /* of its first bad line */
     wh_err err;
     wh_buf line, answer; /* a watch's unfinished line; anything else whole */
 };
@@ -152,7 +152,9 @@ static void on_data(wh_fetch *fetch, const void *p, size_t n, void *user)
 static int take_page(wh_watch *w)
 {
     auto_json json_t *list = NULL;
-    int r = w->answer.failed ? wh_fail(&w->err, -EFBIG, "list '%s': the answer is larger than allowed.", w->path) : 0;
+    int r = w->answer.failed
+                ? wh_fail(&w->err, -EFBIG, "list '%s': the answer is larger than allowed.", w->path)
+                : 0;
     if (r == 0)
         r = wh_json_parse(wh_buf_str(&w->answer), w->answer.len, &list, &w->err);
     if (r == 0)
@@ -218,8 +220,7 @@ static void start_request(wh_watch *w)
 {
     static const wh_fetch_callbacks callbacks = {.on_head = on_head, .on_data = on_data, .on_done = on_done};
     unsigned seconds = WATCH_SECONDS_MIN + (unsigned)wh_rng_below(&w->rng, WATCH_SECONDS_MIN);
-    auto_free char *query =
-        wh_reflect_query(&w->reflector, w->field_selector, w->label_selector, seconds);
+    auto_free char *query = wh_reflect_query(&w->reflector, w->field_selector, w->label_selector, seconds);
     auto_free char *path = wh_xasprintf("%s?%s", w->path, query);
     bool list = w->reflector.phase == WH_REFLECT_LIST;
     w->status = w->code = 0;
@@ -243,13 +244,14 @@ static void on_reachable(wh_kube_listener *listener)
     if (w->timer.loop == NULL || w->fetch != NULL)
         return;
     wh_backoff_reset(&w->backoff);
-    wh_timer_start(wh_kube_loop(w->kube), &w->timer, (wh_time)wh_rng_below(&w->rng, WATCH_NUDGE_MAX), on_timer, w);
+    wh_timer_start(wh_kube_loop(w->kube), &w->timer, (wh_time)wh_rng_below(&w->rng, WATCH_NUDGE_MAX),
+                   on_timer, w);
 }
 
 /* ---- life ---- */
 
-int wh_watch_start(wh_kube *kube, const wh_watch_options *options, const wh_watch_callbacks *callbacks, void *user,
-                   wh_watch **ret, wh_err *err)
+int wh_watch_start(wh_kube *kube, const wh_watch_options *options, const wh_watch_callbacks *callbacks,
+                   void *user, wh_watch **ret, wh_err *err)
 {
     if (options->path[0] != '/')
         return wh_fail(err, -EINVAL, "watch '%s': a path begins with '/'.", options->path);
@@ -271,7 +273,8 @@ int wh_watch_start(wh_kube *kube, const wh_watch_options *options, const wh_watc
     wh_random(&w->rng.state, sizeof(w->rng.state));
     wh_time first = options->first_delay > 0 ? options->first_delay : WATCH_DELAY_FIRST;
     wh_backoff_init(&w->backoff, first, WH_MAX(first, WATCH_DELAY_MAX), wh_rng_next(&w->rng));
-    wh_backoff_init(&w->forbidden, WH_MIN(first, WATCH_FORBIDDEN_FIRST), WATCH_DELAY_MAX, wh_rng_next(&w->rng));
+    wh_backoff_init(&w->forbidden, WH_MIN(first, WATCH_FORBIDDEN_FIRST), WATCH_DELAY_MAX,
+                    wh_rng_next(&w->rng));
     w->listener = (wh_kube_listener){.fn = on_reachable, .user = w};
     wh_kube_listen(kube, &w->listener);
     wh_timer_start(wh_kube_loop(kube), &w->timer, 0, on_timer, w);

@@ -10,7 +10,8 @@
 static int parse_unix(const char *text, const char *path, wh_addr *ret, wh_err *err)
 {
     if (path[0] != '/' || strlen(path) >= sizeof(ret->un.sun_path))
-        return wh_fail(err, -EINVAL, "address '%s': a unix socket's path is absolute and has less than %zu bytes", text,
+        return wh_fail(err, -EINVAL,
+                       "address '%s': a unix socket's path is absolute and has less than %zu bytes", text,
                        sizeof(ret->un.sun_path));
     *ret = (wh_addr){.un.sun_family = AF_UNIX};
     memcpy(ret->un.sun_path, path, strlen(path) + 1);
@@ -34,6 +35,7 @@ static int parse_ip(const char *host, uint16_t port, wh_addr *ret)
     return 0;
 }
 
+/* complexity: one grammar, with a sentence for each way to get it wrong. */
 int wh_addr_parse(const char *text, int port, wh_addr *ret, wh_err *err)
 {
     if (wh_starts_with(text, "unix:"))
@@ -67,7 +69,8 @@ int wh_addr_parse(const char *text, int port, wh_addr *ret, wh_err *err)
         return wh_fail(err, -EINVAL, "address '%s': a port is missing; write IP:PORT", text);
     uint16_t used = colon == NULL ? (uint16_t)port : (uint16_t)number;
     if ((bracketed && strchr(host, ':') == NULL) || parse_ip(host, used, ret) < 0)
-        return wh_fail(err, -EINVAL, "address '%s': '%s' is no IP address (names are not looked up here)", text, host);
+        return wh_fail(err, -EINVAL, "address '%s': '%s' is no IP address (names are not looked up here)",
+                       text, host);
     return 0;
 }
 
@@ -189,12 +192,14 @@ static int clear_stale(const wh_addr *addr, wh_err *err)
     if (lstat(addr->un.sun_path, &st) < 0)
         return 0;
     if (!S_ISSOCK(st.st_mode))
-        return wh_fail(err, -EEXIST, "listen on 'unix:%s': a file that is no socket is in the way", addr->un.sun_path);
+        return wh_fail(err, -EEXIST, "listen on 'unix:%s': a file that is no socket is in the way",
+                       addr->un.sun_path);
     auto_close int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0)
         return wh_fail(err, -errno, "make a socket");
     if (connect(fd, &addr->sa, addr->len) == 0 || errno == EAGAIN)
-        return wh_fail(err, -EADDRINUSE, "listen on 'unix:%s': somebody listens there already", addr->un.sun_path);
+        return wh_fail(err, -EADDRINUSE, "listen on 'unix:%s': somebody listens there already",
+                       addr->un.sun_path);
     (void)unlink(addr->un.sun_path);
     return 0;
 }

@@ -38,8 +38,8 @@ bool wh_addr_is_global_unicast(const wh_addr *addr);
  * global address of an interface that is up, loopback last. Nothing is sent. -EADDRNOTAVAIL. */
 int wh_addr_of_node(int family, wh_addr *ret, wh_err *err);
 
-/* A bound, listening, non-blocking, close-on-exec socket. A unix socket's stale file (nobody accepts) is replaced; a live
- * one is -EADDRINUSE. `unix_mode` is the mode of a unix socket's file. */
+/* A bound, listening, non-blocking, close-on-exec socket. A unix socket's stale file (nobody accepts) is
+ * replaced; a live one is -EADDRINUSE. `unix_mode` is the mode of a unix socket's file. */
 int wh_listen(const wh_addr *addr, mode_t unix_mode, int *ret_fd, wh_err *err);
 int wh_socket_local(int fd, wh_addr *ret); /* getsockname */
 int wh_socket_peer(int fd, wh_addr *ret);  /* getpeername */

@@ -119,8 +119,9 @@ static void read_names(const X509 *cert, wh_cert_info *info)
         } else if (name->type == GEN_IPADD) {
             int n = ASN1_STRING_length(name->d.iPAddress);
             char text[INET6_ADDRSTRLEN];
-            if ((n == 4 || n == 16) && inet_ntop(n == 4 ? AF_INET : AF_INET6,
-                                                 ASN1_STRING_get0_data(name->d.iPAddress), text, sizeof(text)) != NULL)
+            if ((n == 4 || n == 16) &&
+                inet_ntop(n == 4 ? AF_INET : AF_INET6, ASN1_STRING_get0_data(name->d.iPAddress), text,
+                          sizeof(text)) != NULL)
                 wh_strv_push(&info->ips, text);
         }
     }
@@ -187,10 +188,11 @@ static X509_NAME *make_name(const char *org, const char *cn)
     X509_NAME *name = X509_NAME_new();
     bool ok = name != NULL;
     if (ok && org != NULL)
-        ok = X509_NAME_add_entry_by_NID(name, NID_organizationName, MBSTRING_UTF8, (const unsigned char *)org, -1, -1,
-                                        0) == 1;
+        ok = X509_NAME_add_entry_by_NID(name, NID_organizationName, MBSTRING_UTF8, (const unsigned char *)org,
+                                        -1, -1, 0) == 1;
     if (ok && cn != NULL)
-        ok = X509_NAME_add_entry_by_NID(name, NID_commonName, MBSTRING_UTF8, (const unsigned char *)cn, -1, -1, 0) == 1;
+        ok = X509_NAME_add_entry_by_NID(name, NID_commonName, MBSTRING_UTF8, (const unsigned char *)cn, -1,
+                                        -1, 0) == 1;
     if (ok)
         return name;
     X509_NAME_free(name);
@@ -234,8 +236,8 @@ static bool add_request_names(X509_REQ *req, char *const *dns, char *const *ips)
     return ok;
 }
 
-int wh_csr_new(const char *key_pem, const char *org, const char *cn, char *const *dns, char *const *ips, char **ret_pem,
-               wh_err *err)
+int wh_csr_new(const char *key_pem, const char *org, const char *cn, char *const *dns, char *const *ips,
+               char **ret_pem, wh_err *err)
 {
     auto_pkey EVP_PKEY *key = NULL;
     int r = wh_ssl_read_key(key_pem, &key, err);
@@ -244,7 +246,8 @@ int wh_csr_new(const char *key_pem, const char *org, const char *cn, char *const
     auto_x509_req X509_REQ *req = X509_REQ_new();
     auto_x509_name X509_NAME *name = make_name(org, cn);
     auto_bio BIO *bio = BIO_new(BIO_s_mem());
-    bool ok = req != NULL && name != NULL && bio != NULL && X509_REQ_set_version(req, X509_REQ_VERSION_1) == 1 &&
+    bool ok = req != NULL && name != NULL && bio != NULL &&
+              X509_REQ_set_version(req, X509_REQ_VERSION_1) == 1 &&
               X509_REQ_set_subject_name(req, name) == 1 && X509_REQ_set_pubkey(req, key) == 1;
     if (ok && wh_strv_len(dns) + wh_strv_len(ips) > 0)
         ok = add_request_names(req, dns, ips);
@@ -265,7 +268,8 @@ static bool add_extension(X509 *cert, int nid, const char *value)
 static bool add_names(X509 *cert, char *const *dns, char *const *ips)
 {
     GENERAL_NAMES *names = make_names(dns, ips);
-    bool ok = names != NULL && X509_add1_ext_i2d(cert, NID_subject_alt_name, names, 0, X509V3_ADD_DEFAULT) == 1;
+    bool ok =
+        names != NULL && X509_add1_ext_i2d(cert, NID_subject_alt_name, names, 0, X509V3_ADD_DEFAULT) == 1;
     GENERAL_NAMES_free(names);
     return ok;
 }
@@ -287,8 +291,8 @@ static bool fill_self_signed(X509 *cert, EVP_PKEY *key, const X509_NAME *name, w
            add_extension(cert, NID_ext_key_usage, "serverAuth");
 }
 
-int wh_cert_self_signed(const char *key_pem, const char *cn, char *const *dns, char *const *ips, wh_time lifetime,
-                        char **ret_pem, wh_err *err)
+int wh_cert_self_signed(const char *key_pem, const char *cn, char *const *dns, char *const *ips,
+                        wh_time lifetime, char **ret_pem, wh_err *err)
 {
     auto_pkey EVP_PKEY *key = NULL;
     int r = wh_ssl_read_key(key_pem, &key, err);

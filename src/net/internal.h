@@ -8,11 +8,11 @@
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
 
-#define DEFINE_SSL_CLEANUP(name, type, func)                                                                  \
-    static inline WH_UNUSED void cleanup_##name(type **p)                                                     \
-    {                                                                                                         \
-        func(*p);                                                                                             \
-    }                                                                                                         \
+#define DEFINE_SSL_CLEANUP(name, type, func)              \
+    static inline WH_UNUSED void cleanup_##name(type **p) \
+    {                                                     \
+        func(*p);                                         \
+    }                                                     \
     struct wh_swallow_semicolon_
 
 DEFINE_SSL_CLEANUP(bio, BIO, BIO_free_all);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* TLS 1.2 and 1.3 on non-blocking sockets, server side, through OpenSSL. Offers http/1.1 by ALPN. A client certificate is
- * asked for when a CA is given and may stay away; one that does not verify ends the handshake. */
+/* TLS 1.2 and 1.3 on non-blocking sockets, server side, through OpenSSL. Offers http/1.1 by ALPN. A client
+ * certificate is asked for when a CA is given and may stay away; one that does not verify ends the handshake.
+ */
 #pragma once
 
 #include "base/clock.h"
@@ -31,11 +32,11 @@ int wh_cert_matches(const char *cert_pem, const char *key_pem, wh_err *err);
 /* A fresh P-256 key as PKCS#8 PEM; the caller wipes and frees it. */
 int wh_key_new(char **ret_pem, wh_err *err);
 /* A PKCS#10 request as PEM: subject O=org, CN=cn; SANs only when dns or ips hold something. */
-int wh_csr_new(const char *key_pem, const char *org, const char *cn, char *const *dns, char *const *ips, char **ret_pem,
-               wh_err *err);
+int wh_csr_new(const char *key_pem, const char *org, const char *cn, char *const *dns, char *const *ips,
+               char **ret_pem, wh_err *err);
 /* A self-signed server certificate as PEM, valid for `lifetime` from an hour ago on. */
-int wh_cert_self_signed(const char *key_pem, const char *cn, char *const *dns, char *const *ips, wh_time lifetime,
-                        char **ret_pem, wh_err *err);
+int wh_cert_self_signed(const char *key_pem, const char *cn, char *const *dns, char *const *ips,
+                        wh_time lifetime, char **ret_pem, wh_err *err);
 
 /* ---- server ---- */
 typedef struct wh_tls_server wh_tls_server;

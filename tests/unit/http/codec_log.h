@@ -38,9 +38,10 @@ static inline void codec_head(codec_log *l)
     const wh_h1 *h = &l->h;
     (void)wh_buf_printf(&l->out, "head %.*s ", WH_STR_ARG(h->method));
     codec_escape(&l->out, h->target);
-    (void)wh_buf_printf(&l->out, " path=%.*s query=%.*s 1.%d %s%s%s%s\n", WH_STR_ARG(h->path), WH_STR_ARG(h->query),
-                        h->minor, h->keep_alive ? "keep" : "close", h->chunked ? " chunked" : "",
-                        h->upgrade ? " upgrade" : "", h->expect_continue ? " continue" : "");
+    (void)wh_buf_printf(&l->out, " path=%.*s query=%.*s 1.%d %s%s%s%s\n", WH_STR_ARG(h->path),
+                        WH_STR_ARG(h->query), h->minor, h->keep_alive ? "keep" : "close",
+                        h->chunked ? " chunked" : "", h->upgrade ? " upgrade" : "",
+                        h->expect_continue ? " continue" : "");
     codec_fields(l, "field", h->fields, h->n_fields);
 }
 

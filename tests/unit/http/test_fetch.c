@@ -143,7 +143,8 @@ static void spin(fixture *f, wh_time time)
 
 static void begin(fixture *f, wh_fetch_request *r, const char *path, bool stream)
 {
-    wh_fetch_callbacks callbacks = {.on_head = on_head, .on_data = stream ? on_data : NULL, .on_done = on_done};
+    wh_fetch_callbacks callbacks = {
+        .on_head = on_head, .on_data = stream ? on_data : NULL, .on_done = on_done};
     auto_free char *url = wh_xasprintf("%s%s", f->url, path);
     wh_err err = {0};
     if (r->url == NULL)

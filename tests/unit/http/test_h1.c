@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The codec's limits (at each and one past it), its writer and its helpers. What it says to bytes: tests/codec/h1.md. */
+/* The codec's limits (at each and one past it), its writer and its helpers. What it says to bytes:
+ * tests/codec/h1.md. */
 #include "codec_log.h"
 
 #include "harness.h"
@@ -38,7 +39,8 @@ TEST(request_line_limit)
 
 TEST(head_limit)
 {
-    auto_free char *a = repeat('a', WH_HTTP_HEAD_BYTES_MAX - strlen("GET / HTTP/1.1\r\nHost: h\r\nX: \r\n\r\n"));
+    auto_free char *a =
+        repeat('a', WH_HTTP_HEAD_BYTES_MAX - strlen("GET / HTTP/1.1\r\nHost: h\r\nX: \r\n\r\n"));
     auto_free char *at = wh_xasprintf("GET / HTTP/1.1\r\nHost: h\r\nX: %s\r\n\r\n", a);
     auto_free char *past = wh_xasprintf("GET / HTTP/1.1\r\nHost: h\r\nX: %sa\r\n\r\n", a);
     CHECK_INT(strlen(at), ==, WH_HTTP_HEAD_BYTES_MAX);
@@ -99,14 +101,16 @@ TEST(body_limit)
     wh_h1_limits limits = wh_h1_limits_default;
     limits.body_bytes = 4;
     expect("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nabcd", &limits, "end\n");
-    expect("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nabcde", &limits, "refuse 413 rule=body-size\n");
+    expect("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nabcde", &limits,
+           "refuse 413 rule=body-size\n");
     expect(CHUNKED "3\r\nabc\r\n1\r\nd\r\n0\r\n\r\n", &limits, "end\n");
     expect(CHUNKED "3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n", &limits, "refuse 413 rule=body-size\n");
 }
 
 TEST(fields_are_found_by_name_and_token)
 {
-    static const char text[] = "GET / HTTP/1.1\r\nHost: h\r\nAccept: a , B\r\nX: 1\r\nX: 2\r\nAccept: c\r\n\r\n";
+    static const char text[] =
+        "GET / HTTP/1.1\r\nHost: h\r\nAccept: a , B\r\nX: 1\r\nX: 2\r\nAccept: c\r\n\r\n";
     wh_h1 h;
     size_t used;
     wh_h1_event event;

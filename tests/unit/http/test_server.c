@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The HTTP server against raw clients on loopback and unix sockets: framing, limits, timeouts, streams, upgrades, drain. */
+/* The HTTP server against raw clients on loopback and unix sockets: framing, limits, timeouts, streams,
+ * upgrades, drain. */
 #include "http/server.h"
 
 #include "harness.h"
@@ -195,8 +196,8 @@ TEST(close_is_honoured_both_ways)
 TEST(bad_requests_are_refused_and_the_rest_is_not_read)
 {
     ask("GET / HTTP/1.1\r\n\r\n", "HTTP/1.1 400 Bad Request\r\n", "no-host");
-    ask("GET /a/../b HTTP/1.1\r\nHost: h\r\n\r\nGET /x HTTP/1.1\r\nHost: h\r\n\r\n", "HTTP/1.1 400 Bad Request\r\n",
-        "400 Bad Request: path\n");
+    ask("GET /a/../b HTTP/1.1\r\nHost: h\r\n\r\nGET /x HTTP/1.1\r\nHost: h\r\n\r\n",
+        "HTTP/1.1 400 Bad Request\r\n", "400 Bad Request: path\n");
     ask("GET /a%2fb HTTP/1.1\r\nHost: h\r\n\r\n", "HTTP/1.1 400", "Connection: close");
     ask("GET /%00 HTTP/1.1\r\nHost: h\r\n\r\n", "HTTP/1.1 400", "Connection: close");
     ask("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 8388609\r\n\r\n", "HTTP/1.1 413", "body-size");
@@ -218,7 +219,8 @@ TEST(expect_continue_is_answered)
 
 TEST(head_and_204_have_no_body)
 {
-    ask("HEAD /echo HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n", "HTTP/1.1 200 OK\r\n", "Content-Length: 0\r\n");
+    ask("HEAD /echo HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n", "HTTP/1.1 200 OK\r\n",
+        "Content-Length: 0\r\n");
     fixture *f = start();
     int fd = dial(f);
     say(fd, "GET /none HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
@@ -476,7 +478,8 @@ TEST(a_query_has_a_limit)
     for (int i = 1; i < WH_HTTP_PARAMS_MAX; i++)
         (void)wh_buf_puts(&b, "&a");
     auto_free char *at = wh_xasprintf("%s HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n", wh_buf_str(&b));
-    auto_free char *past = wh_xasprintf("%s&a HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n", wh_buf_str(&b));
+    auto_free char *past =
+        wh_xasprintf("%s&a HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n", wh_buf_str(&b));
     ask(at, "200 OK", "path=/");
     ask(past, "400 Bad Request", "path");
     wh_buf_done(&b);

@@ -24,7 +24,8 @@ static void fake_handle(wh_http_exchange *x, const wh_http_request *r, void *use
     fake *f = user;
     wh_str token = wh_http_bearer(r);
     f->requests++;
-    (void)snprintf(f->last, sizeof(f->last), "%s %s%s%s", r->method, r->path, r->query[0] == '\0' ? "" : "?", r->query);
+    (void)snprintf(f->last, sizeof(f->last), "%s %s%s%s", r->method, r->path, r->query[0] == '\0' ? "" : "?",
+                   r->query);
     (void)snprintf(f->last_token, sizeof(f->last_token), "%.*s", WH_STR_ARG(token));
     f->handler(x, r, f->user);
 }
@@ -90,8 +91,9 @@ static WH_UNUSED void fake_json(wh_http_exchange *x, int status, const char *jso
 
 static WH_UNUSED void fake_status(wh_http_exchange *x, int code, const char *reason, const char *message)
 {
-    auto_free char *json = wh_xasprintf("{\"kind\":\"Status\",\"apiVersion\":\"v1\",\"status\":\"Failure\",\"reason\":\"%s\","
-                                        "\"message\":\"%s\",\"code\":%d}",
-                                        reason, message, code);
+    auto_free char *json =
+        wh_xasprintf("{\"kind\":\"Status\",\"apiVersion\":\"v1\",\"status\":\"Failure\",\"reason\":\"%s\","
+                     "\"message\":\"%s\",\"code\":%d}",
+                     reason, message, code);
     fake_json(x, code, json);
 }

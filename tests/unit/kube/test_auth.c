@@ -24,10 +24,11 @@ static void handle(wh_http_exchange *x, const wh_http_request *r, void *user)
     if (strcmp(r->path, "/apis/authentication.k8s.io/v1/tokenreviews") == 0) {
         c->tokens++;
         bool good = wh_streq(wh_json_str(body, "spec.token"), "good");
-        fake_json(x, 201,
-                  good ? "{\"status\":{\"authenticated\":true,\"user\":{\"username\":\"system:serviceaccount:a:b\","
-                         "\"groups\":[\"g1\",\"g2\"]}}}"
-                       : "{\"status\":{\"authenticated\":false}}");
+        fake_json(
+            x, 201,
+            good ? "{\"status\":{\"authenticated\":true,\"user\":{\"username\":\"system:serviceaccount:a:b\","
+                   "\"groups\":[\"g1\",\"g2\"]}}}"
+                 : "{\"status\":{\"authenticated\":false}}");
         return;
     }
     CHECK_STR(r->path, "/apis/authorization.k8s.io/v1/subjectaccessreviews");
@@ -65,7 +66,8 @@ static void on_done(const wh_auth_answer *answer, void *user)
     (void)snprintf(c->why, sizeof(c->why), "%s", answer->why);
 }
 
-static int check(cluster *c, const char *user, const char *token, const char *verb, const char *a, const char *b)
+static int check(cluster *c, const char *user, const char *token, const char *verb, const char *a,
+                 const char *b)
 {
     char *groups[] = {(char[]){"system:masters"}, (char[]){"system:authenticated"}, NULL};
     wh_auth_caller caller = {.user = user, .groups = user == NULL ? NULL : groups, .token = token};
@@ -162,7 +164,8 @@ TEST(pending_checks_end_with_their_owner)
     stop(c);
 }
 
-static void attributes(const char *method, const char *path, const char *verb, const char *first, const char *second)
+static void attributes(const char *method, const char *path, const char *verb, const char *first,
+                       const char *second)
 {
     const char *got_verb = NULL;
     const char *subs[4];

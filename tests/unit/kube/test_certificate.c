@@ -323,7 +323,8 @@ TEST(certificate_files_are_checked)
     s->approve = true;
     open_cert(s, WH_CERT_CLIENT, NULL);
     fake_until(s->f, &s->given, 1);
-    CHECK_ERR(wh_cert_file_load(s->file, wh_real_now() + 2 * WH_HOUR, &cert, &key, &err), -ETIME, &err, "it expired at");
+    CHECK_ERR(wh_cert_file_load(s->file, wh_real_now() + 2 * WH_HOUR, &cert, &key, &err), -ETIME, &err,
+              "it expired at");
     CHECK_OK(wh_write_file(AT_FDCWD, s->file, s->cert_pem, strlen(s->cert_pem) / 2, 0600, &err), &err);
     CHECK_ERR(wh_cert_file_load(s->file, 0, &cert, &key, &err), -EBADMSG, &err, s->file);
     CHECK(cert == NULL && key == NULL);

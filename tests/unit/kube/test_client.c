@@ -51,7 +51,8 @@ static script run(const char *method, script s)
 {
     fake *f = fake_start(handle, &s, NULL);
     auto_json json_t *body = json_pack("{s:s}", "a", "b");
-    wh_kube_request r = {.method = method, .path = "/api/v1/x?y=z", .body = strcmp(method, "GET") == 0 ? NULL : body};
+    wh_kube_request r = {
+        .method = method, .path = "/api/v1/x?y=z", .body = strcmp(method, "GET") == 0 ? NULL : body};
     (void)wh_kube_do(f->kube, &r, on_done, &s);
     CHECK_INT(s.done, ==, 0);
     fake_until(f, &s.done, 1);
@@ -75,8 +76,9 @@ TEST(refusals_are_classified_and_told)
         wh_kube_class class_;
         int code;
     } table[] = {
-        {404, WH_KUBE_NOT_FOUND, -ENOENT},     {409, WH_KUBE_CONFLICT, -EEXIST}, {410, WH_KUBE_GONE, -ESTALE},
-        {401, WH_KUBE_UNAUTHORIZED, -EACCES}, {403, WH_KUBE_FORBIDDEN, -EACCES}, {422, WH_KUBE_REFUSED, -EINVAL},
+        {404, WH_KUBE_NOT_FOUND, -ENOENT}, {409, WH_KUBE_CONFLICT, -EEXIST},
+        {410, WH_KUBE_GONE, -ESTALE},      {401, WH_KUBE_UNAUTHORIZED, -EACCES},
+        {403, WH_KUBE_FORBIDDEN, -EACCES}, {422, WH_KUBE_REFUSED, -EINVAL},
     };
     for (size_t i = 0; i < WH_ARRAY_LEN(table); i++) {
         script s = run("GET", (script){.statuses = {table[i].status}});

@@ -23,8 +23,8 @@ static void take_lease(cluster *c, wh_http_exchange *x, const wh_http_request *r
         }
     } else {
         c->puts++;
-        if (strcmp(r->method, "PUT") == 0 &&
-            !wh_streq(wh_json_str(body, "metadata.resourceVersion"), wh_json_str(c->lease, "metadata.resourceVersion"))) {
+        if (strcmp(r->method, "PUT") == 0 && !wh_streq(wh_json_str(body, "metadata.resourceVersion"),
+                                                       wh_json_str(c->lease, "metadata.resourceVersion"))) {
             fake_status(x, 409, "Conflict", "somebody else wrote");
             return;
         }
@@ -32,7 +32,8 @@ static void take_lease(cluster *c, wh_http_exchange *x, const wh_http_request *r
         c->lease = json_deep_copy(body);
         char version[16];
         (void)snprintf(version, sizeof(version), "%d", c->puts);
-        (void)json_object_set_new(json_object_get(c->lease, "metadata"), "resourceVersion", json_string(version));
+        (void)json_object_set_new(json_object_get(c->lease, "metadata"), "resourceVersion",
+                                  json_string(version));
     }
     auto_free char *text = wh_json_dump(c->lease);
     fake_json(x, 200, text);

@@ -7,10 +7,10 @@
 #include <fcntl.h>
 #include <stdio.h>
 
-#define HEAD                                                                                                  \
+#define HEAD                                                                                                          \
     "apiVersion: v1\nkind: Config\ncurrent-context: main\ncontexts:\n- name: main\n  context: {cluster: c, user: u, " \
-    "namespace: ns}\n- name: other\n  context: {cluster: d, user: \"\"}\nclusters:\n"                         \
-    "- name: c\n  cluster: {server: 'https://10.0.0.1:6443/', certificate-authority-data: Q0EK}\n"            \
+    "namespace: ns}\n- name: other\n  context: {cluster: d, user: \"\"}\nclusters:\n"                                 \
+    "- name: c\n  cluster: {server: 'https://10.0.0.1:6443/', certificate-authority-data: Q0EK}\n"                    \
     "- name: d\n  cluster: {server: 'http://127.0.0.1:8080', insecure-skip-tls-verify: true}\nusers:\n"
 
 static int parse(const char *text, const char *context, wh_kubeconfig *ret, wh_err *err)
@@ -30,8 +30,9 @@ TEST(inline_data_and_contexts)
 {
     wh_kubeconfig c;
     wh_err err = {0};
-    CHECK_OK(parse(HEAD "- name: u\n  user: {token: abc, client-certificate-data: Qwo=, client-key-data: Swo=}\n", NULL,
-                   &c, &err),
+    CHECK_OK(parse(HEAD
+                   "- name: u\n  user: {token: abc, client-certificate-data: Qwo=, client-key-data: Swo=}\n",
+                   NULL, &c, &err),
              &err);
     CHECK_STR(c.server, "https://10.0.0.1:6443");
     CHECK_STR(c.ca_pem, "CA\n");
@@ -85,9 +86,10 @@ TEST(what_is_not_supported_is_said)
     refuse(HEAD "- name: u\n  user: {auth-provider: {name: gcp}}\n", -EOPNOTSUPP, "auth provider");
     refuse(HEAD "- name: u\n  user: {username: a, password: b}\n", -EOPNOTSUPP, "user name and password");
     refuse(HEAD "- name: u\n  user: {as: root}\n", -EOPNOTSUPP, "impersonation");
-    refuse("current-context: a\ncontexts: [{name: a, context: {cluster: c}}]\nclusters: [{name: c, cluster: {server: "
-           "'https://h', proxy-url: 'http://p'}}]\n",
-           -EOPNOTSUPP, "proxy");
+    refuse(
+        "current-context: a\ncontexts: [{name: a, context: {cluster: c}}]\nclusters: [{name: c, cluster: {server: "
+        "'https://h', proxy-url: 'http://p'}}]\n",
+        -EOPNOTSUPP, "proxy");
 }
 
 TEST(what_is_wrong_is_named)
@@ -97,18 +99,22 @@ TEST(what_is_wrong_is_named)
     refuse("a: [", -EBADMSG, "");
     refuse("contexts: []\n", -EBADMSG, "no context is chosen");
     refuse("current-context: x\n", -ENOENT, "no context 'x'");
-    refuse("current-context: x\ncontexts: [{name: x, context: {cluster: c}}]\n", -ENOENT, "names cluster 'c'");
+    refuse("current-context: x\ncontexts: [{name: x, context: {cluster: c}}]\n", -ENOENT,
+           "names cluster 'c'");
     refuse(HEAD "- name: v\n  user: {}\n", -ENOENT, "names user 'u'");
     refuse(HEAD "- name: u\n  user: {client-certificate-data: '*'}\n", -EBADMSG, "no base64");
     refuse(HEAD "- name: u\n  user: {client-certificate-data: Qwo=}\n", -EBADMSG, "without its key");
-    refuse(HEAD "- name: u\n  user: {client-certificate-data: AAAA, client-key-data: AAAA}\n", -EBADMSG, "no PEM text");
+    refuse(HEAD "- name: u\n  user: {client-certificate-data: AAAA, client-key-data: AAAA}\n", -EBADMSG,
+           "no PEM text");
     refuse(HEAD "- name: u\n  user: {token: \"a\\r\\nX: y\"}\n", -EBADMSG, "blanks or control characters");
-    refuse("current-context: a\ncontexts: [{name: a, context: {cluster: c}}]\nclusters: [{name: c, cluster: {server: "
-           "'ftp://h'}}]\n",
-           -EBADMSG, "no http or https URL");
-    refuse("current-context: a\ncontexts: [{name: a, context: {cluster: c}}]\nclusters: [{name: c, cluster: {server: "
-           "'https://h', insecure-skip-tls-verify: true, certificate-authority-data: Q0EK}}]\n",
-           -EBADMSG, "remove one of them");
+    refuse(
+        "current-context: a\ncontexts: [{name: a, context: {cluster: c}}]\nclusters: [{name: c, cluster: {server: "
+        "'ftp://h'}}]\n",
+        -EBADMSG, "no http or https URL");
+    refuse(
+        "current-context: a\ncontexts: [{name: a, context: {cluster: c}}]\nclusters: [{name: c, cluster: {server: "
+        "'https://h', insecure-skip-tls-verify: true, certificate-authority-data: Q0EK}}]\n",
+        -EBADMSG, "remove one of them");
 }
 
 TEST(it_has_a_size_limit)

@@ -139,9 +139,9 @@ static void bootstrap(live *l, const char *path)
 
 static void register_node(live *l)
 {
-    auto_json json_t *node = json_pack("{s:s, s:s, s:{s:s, s:{s:s, s:s, s:s}}}", "apiVersion", "v1", "kind", "Node",
-                                       "metadata", "name", NODE, "labels", "kubernetes.io/hostname", NODE,
-                                       "kubernetes.io/os", "wasi", "kubernetes.io/arch", "wasm32");
+    auto_json json_t *node = json_pack("{s:s, s:s, s:{s:s, s:{s:s, s:s, s:s}}}", "apiVersion", "v1", "kind",
+                                       "Node", "metadata", "name", NODE, "labels", "kubernetes.io/hostname",
+                                       NODE, "kubernetes.io/os", "wasi", "kubernetes.io/arch", "wasm32");
     wh_kube_request create = {.method = "POST", .path = "/api/v1/nodes", .body = node};
     (void)wh_kube_do(l->kube, &create, on_answer, l);
     until(l, &l->answers, 1, 10, "node");
@@ -169,19 +169,20 @@ static void watch_pods(live *l)
     CHECK_OK(wh_watch_start(l->kube, &o, &callbacks, l, &listed, NULL), NULL);
     until(l, &l->synced, 2, 10, "synced watches");
     wh_watch *services = NULL;
-    CHECK_OK(wh_watch_start(l->kube, &(wh_watch_options){.path = "/api/v1/services"}, &callbacks, l, &services, NULL),
+    CHECK_OK(wh_watch_start(l->kube, &(wh_watch_options){.path = "/api/v1/services"}, &callbacks, l,
+                            &services, NULL),
              NULL);
     until(l, &l->synced, 3, 10, "services");
     CHECK(wh_watch_find(services, "default/kubernetes") != NULL);
     CHECK_STR(wh_json_str(wh_watch_find(services, "default/kubernetes"), "kind"), "Service");
     int before = l->pods;
-    auto_json json_t *pod =
-        json_pack("{s:s, s:s, s:{s:s, s:s, s:{s:s, s:s, s:s, s:s}, s:[{s:s, s:s, s:s, s:s, s:b}]}, s:{s:s, s:[{s:s, s:s}]}}",
-                  "apiVersion", "v1", "kind", "Pod", "metadata", "name", "static-" NODE, "namespace", "default",
-                  "annotations", "kubernetes.io/config.mirror", "h", "kubernetes.io/config.hash", "h",
-                  "kubernetes.io/config.seen", "2026-01-01T00:00:00Z", "kubernetes.io/config.source", "file",
-                  "ownerReferences", "apiVersion", "v1", "kind", "Node", "name", NODE, "uid", l->last_uid, "controller",
-                  1, "spec", "nodeName", NODE, "containers", "name", "c", "image", "i");
+    auto_json json_t *pod = json_pack(
+        "{s:s, s:s, s:{s:s, s:s, s:{s:s, s:s, s:s, s:s}, s:[{s:s, s:s, s:s, s:s, s:b}]}, s:{s:s, s:[{s:s, s:s}]}}",
+        "apiVersion", "v1", "kind", "Pod", "metadata", "name", "static-" NODE, "namespace", "default",
+        "annotations", "kubernetes.io/config.mirror", "h", "kubernetes.io/config.hash", "h",
+        "kubernetes.io/config.seen", "2026-01-01T00:00:00Z", "kubernetes.io/config.source", "file",
+        "ownerReferences", "apiVersion", "v1", "kind", "Node", "name", NODE, "uid", l->last_uid, "controller",
+        1, "spec", "nodeName", NODE, "containers", "name", "c", "image", "i");
     CHECK(pod != NULL);
     wh_kube_request create = {.method = "POST", .path = "/api/v1/namespaces/default/pods", .body = pod};
     l->answers = 0;

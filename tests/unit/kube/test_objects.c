@@ -40,16 +40,18 @@ static void handle(wh_http_exchange *x, const wh_http_request *r, void *user)
 
 static void say(cluster *c, const char *type, int version)
 {
-    auto_free char *text = wh_xasprintf("{\"type\":\"%s\",\"object\":{\"metadata\":{\"name\":\"s\",\"namespace\":\"ns\","
-                                        "\"uid\":\"u\",\"resourceVersion\":\"%d\"},\"data\":{\"v\":\"%d\"}}}\n",
-                                        type, version, version);
+    auto_free char *text =
+        wh_xasprintf("{\"type\":\"%s\",\"object\":{\"metadata\":{\"name\":\"s\",\"namespace\":\"ns\","
+                     "\"uid\":\"u\",\"resourceVersion\":\"%d\"},\"data\":{\"v\":\"%d\"}}}\n",
+                     type, version, version);
     CHECK_INT(wh_http_write(c->stream, text, strlen(text)), ==, 0);
 }
 
 static void say_end(cluster *c)
 {
-    static const char text[] = "{\"type\":\"BOOKMARK\",\"object\":{\"metadata\":{\"resourceVersion\":\"9\",\"annotations\":{"
-                               "\"k8s.io/initial-events-end\":\"true\"}}}}\n";
+    static const char text[] =
+        "{\"type\":\"BOOKMARK\",\"object\":{\"metadata\":{\"resourceVersion\":\"9\",\"annotations\":{"
+        "\"k8s.io/initial-events-end\":\"true\"}}}}\n";
     CHECK_INT(wh_http_write(c->stream, text, sizeof(text) - 1), ==, 0);
 }
 

@@ -53,17 +53,18 @@ static void expect_query(wh_reflector *r, const char *expected)
 
 static int line(wh_reflector *r, const char *type, const char *name, const char *uid, int version)
 {
-    auto_free char *text = wh_xasprintf("{\"type\":\"%s\",\"object\":{\"kind\":\"Pod\",\"metadata\":{\"name\":\"%s\","
-                                        "\"namespace\":\"d\",\"uid\":\"%s\",\"resourceVersion\":\"%d\"}}}",
-                                        type, name, uid, version);
+    auto_free char *text =
+        wh_xasprintf("{\"type\":\"%s\",\"object\":{\"kind\":\"Pod\",\"metadata\":{\"name\":\"%s\","
+                     "\"namespace\":\"d\",\"uid\":\"%s\",\"resourceVersion\":\"%d\"}}}",
+                     type, name, uid, version);
     return wh_reflect_line(r, text, strlen(text), NULL);
 }
 
 static int mark(wh_reflector *r, int version, bool end)
 {
-    auto_free char *text =
-        wh_xasprintf("{\"type\":\"BOOKMARK\",\"object\":{\"kind\":\"Pod\",\"metadata\":{\"resourceVersion\":\"%d\"%s}}}",
-                     version, end ? ",\"annotations\":{\"k8s.io/initial-events-end\":\"true\"}" : "");
+    auto_free char *text = wh_xasprintf(
+        "{\"type\":\"BOOKMARK\",\"object\":{\"kind\":\"Pod\",\"metadata\":{\"resourceVersion\":\"%d\"%s}}}",
+        version, end ? ",\"annotations\":{\"k8s.io/initial-events-end\":\"true\"}" : "");
     return wh_reflect_line(r, text, strlen(text), NULL);
 }
 
@@ -81,8 +82,8 @@ static int page(wh_reflector *r, const char *text)
     return wh_reflect_page(r, list, NULL);
 }
 
-#define STREAM_QUERY                                                                                          \
-    "fieldSelector=spec.nodeName%3Dn&watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&"    \
+#define STREAM_QUERY                                                                                       \
+    "fieldSelector=spec.nodeName%3Dn&watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&" \
     "allowWatchBookmarks=true&timeoutSeconds=300"
 
 TEST(a_streaming_list_goes_on_as_a_watch)
@@ -164,13 +165,16 @@ TEST(older_servers_get_list_and_watch)
     expect_query(&r, STREAM_QUERY);
     CHECK_INT(wh_reflect_end(&r, 422, 0), ==, WH_REFLECT_NOW);
     expect_query(&r, "fieldSelector=spec.nodeName%3Dn&limit=500&resourceVersion=0");
-    CHECK_INT(page(&r, "{\"kind\":\"PodList\",\"apiVersion\":\"v1\",\"metadata\":{\"continue\":\"x y\"},\"items\":[{"
-                       "\"metadata\":{\"name\":\"a\",\"uid\":\"1\",\"resourceVersion\":\"3\"}}]}"),
-              ==, 0);
+    CHECK_INT(
+        page(&r,
+             "{\"kind\":\"PodList\",\"apiVersion\":\"v1\",\"metadata\":{\"continue\":\"x y\"},\"items\":[{"
+             "\"metadata\":{\"name\":\"a\",\"uid\":\"1\",\"resourceVersion\":\"3\"}}]}"),
+        ==, 0);
     CHECK_INT(s.synced, ==, 0);
     CHECK_INT(wh_reflect_end(&r, 200, 0), ==, WH_REFLECT_NOW);
     expect_query(&r, "fieldSelector=spec.nodeName%3Dn&limit=500&continue=x%20y");
-    CHECK_INT(page(&r, "{\"kind\":\"PodList\",\"metadata\":{\"resourceVersion\":\"12\"},\"items\":[]}"), ==, 0);
+    CHECK_INT(page(&r, "{\"kind\":\"PodList\",\"metadata\":{\"resourceVersion\":\"12\"},\"items\":[]}"), ==,
+              0);
     CHECK_INT(s.synced, ==, 1);
     expect_log(&s, "Aa/3 ");
     CHECK_STR(wh_json_str(wh_reflect_find(&r, "a"), "kind"), "Pod");
@@ -325,8 +329,8 @@ static void simulate(uint64_t seed)
     }
     for (int i = 0; i < SIM_OBJECTS; i++) {
         if (s.known[i] != (s.objects[i].alive ? s.objects[i].version : 0))
-            wh_test_fail(__FILE__, __LINE__, "seed %llu: object %d is %d, known %d", (unsigned long long)seed, i,
-                         s.objects[i].alive ? s.objects[i].version : 0, s.known[i]);
+            wh_test_fail(__FILE__, __LINE__, "seed %llu: object %d is %d, known %d", (unsigned long long)seed,
+                         i, s.objects[i].alive ? s.objects[i].version : 0, s.known[i]);
     }
     wh_reflect_done(&r);
 }

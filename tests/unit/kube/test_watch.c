@@ -22,17 +22,18 @@ static void send_text(script *s, const char *text)
 
 static void send_object(script *s, const char *type, const char *name, int version)
 {
-    auto_free char *text = wh_xasprintf("{\"type\":\"%s\",\"object\":{\"kind\":\"Pod\",\"metadata\":{\"name\":\"%s\","
-                                        "\"namespace\":\"d\",\"uid\":\"u%s\",\"resourceVersion\":\"%d\"}}}\n",
-                                        type, name, name, version);
+    auto_free char *text =
+        wh_xasprintf("{\"type\":\"%s\",\"object\":{\"kind\":\"Pod\",\"metadata\":{\"name\":\"%s\","
+                     "\"namespace\":\"d\",\"uid\":\"u%s\",\"resourceVersion\":\"%d\"}}}\n",
+                     type, name, name, version);
     send_text(s, text);
 }
 
 static void send_mark(script *s, int version, bool end)
 {
     auto_free char *text = wh_xasprintf(
-        "{\"type\":\"BOOKMARK\",\"object\":{\"kind\":\"Pod\",\"metadata\":{\"resourceVersion\":\"%d\"%s}}}\n", version,
-        end ? ",\"annotations\":{\"k8s.io/initial-events-end\":\"true\"}" : "");
+        "{\"type\":\"BOOKMARK\",\"object\":{\"kind\":\"Pod\",\"metadata\":{\"resourceVersion\":\"%d\"%s}}}\n",
+        version, end ? ",\"annotations\":{\"k8s.io/initial-events-end\":\"true\"}" : "");
     send_text(s, text);
 }
 
@@ -54,11 +55,13 @@ static void handle(wh_http_exchange *x, const wh_http_request *r, void *user)
     if (wh_http_param_get(r, "watch") == NULL) {
         s->lists++;
         bool second = wh_http_param_get(r, "continue") != NULL;
-        fake_json(x, 200,
-                  second ? "{\"kind\":\"PodList\",\"metadata\":{\"resourceVersion\":\"7\"},\"items\":[{\"metadata\":{"
-                           "\"name\":\"b\",\"uid\":\"ub\",\"resourceVersion\":\"2\"}}]}"
-                         : "{\"kind\":\"PodList\",\"metadata\":{\"continue\":\"more\"},\"items\":[{\"metadata\":{"
-                           "\"name\":\"a\",\"uid\":\"ua\",\"resourceVersion\":\"1\"}}]}");
+        fake_json(
+            x, 200,
+            second
+                ? "{\"kind\":\"PodList\",\"metadata\":{\"resourceVersion\":\"7\"},\"items\":[{\"metadata\":{"
+                  "\"name\":\"b\",\"uid\":\"ub\",\"resourceVersion\":\"2\"}}]}"
+                : "{\"kind\":\"PodList\",\"metadata\":{\"continue\":\"more\"},\"items\":[{\"metadata\":{"
+                  "\"name\":\"a\",\"uid\":\"ua\",\"resourceVersion\":\"1\"}}]}");
         return;
     }
     if (s->stale && wh_http_param_get(r, "sendInitialEvents") == NULL) {
@@ -189,8 +192,10 @@ TEST(gone_means_listing_again)
     send_mark(s, 5, true);
     fake_until(s->f, &s->synced, 1);
     wh_buf_reset(&s->log);
-    send_text(s, "{\"type\":\"ERROR\",\"object\":{\"kind\":\"Status\",\"code\":410,\"reason\":\"Expired\",\"message\":"
-                 "\"too old\"}}\n");
+    send_text(
+        s,
+        "{\"type\":\"ERROR\",\"object\":{\"kind\":\"Status\",\"code\":410,\"reason\":\"Expired\",\"message\":"
+        "\"too old\"}}\n");
     wh_http_exchange *first = s->stream;
     fake_until(s->f, &s->streams, 2);
     CHECK_CONTAINS(s->stream_query, "sendInitialEvents=true");

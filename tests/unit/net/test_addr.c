@@ -56,10 +56,20 @@ TEST(global_unicast_is_what_the_api_server_accepts)
         const char *ip;
         bool global;
     } table[] = {
-        {"10.1.2.3", true},   {"192.0.2.1", true},  {"127.0.0.1", false}, {"169.254.1.1", false},
-        {"224.0.0.1", false}, {"0.0.0.0", false},   {"255.255.255.255", false},
-        {"fd00::1", true},    {"2001:db8::1", true}, {"::1", false},       {"fe80::1", false},
-        {"ff02::1", false},   {"::", false},         {"::ffff:127.0.0.1", false},
+        {"10.1.2.3", true},
+        {"192.0.2.1", true},
+        {"127.0.0.1", false},
+        {"169.254.1.1", false},
+        {"224.0.0.1", false},
+        {"0.0.0.0", false},
+        {"255.255.255.255", false},
+        {"fd00::1", true},
+        {"2001:db8::1", true},
+        {"::1", false},
+        {"fe80::1", false},
+        {"ff02::1", false},
+        {"::", false},
+        {"::ffff:127.0.0.1", false},
     };
     for (size_t i = 0; i < WH_ARRAY_LEN(table); i++) {
         wh_addr addr;

@@ -84,7 +84,8 @@ TEST(bad_pem_is_refused_with_a_sentence)
     wh_cert_info info;
     wh_err err = {0};
     CHECK_ERR(wh_cert_read("nonsense", &info, &err), -EBADMSG, &err, "read a PEM certificate");
-    CHECK_FAIL(wh_cert_read("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", &info, &err), -EBADMSG);
+    CHECK_FAIL(wh_cert_read("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", &info, &err),
+               -EBADMSG);
     CHECK_FAIL(wh_cert_matches("", "", &err), -EBADMSG);
     char *out = NULL;
     CHECK_FAIL(wh_csr_new("nonsense", "o", "n", NULL, NULL, &out, &err), -EBADMSG);

@@ -44,8 +44,8 @@ static X509 *issue(const authority *by, EVP_PKEY *key, const char *org, const un
     CHECK_INT(X509_set_version(cert, X509_VERSION_3), ==, 1);
     CHECK_INT(ASN1_INTEGER_set(X509_get_serialNumber(cert), 7), ==, 1);
     if (org != NULL)
-        CHECK_INT(X509_NAME_add_entry_by_NID(name, NID_organizationName, MBSTRING_UTF8, (const unsigned char *)org, -1,
-                                             -1, 0),
+        CHECK_INT(X509_NAME_add_entry_by_NID(name, NID_organizationName, MBSTRING_UTF8,
+                                             (const unsigned char *)org, -1, -1, 0),
                   ==, 1);
     CHECK_INT(X509_NAME_add_entry_by_NID(name, NID_commonName, MBSTRING_UTF8, cn, cn_len, -1, 0), ==, 1);
     CHECK(X509_gmtime_adj(X509_getm_notBefore(cert), -3600) != NULL);
