@@ -60,8 +60,10 @@ static const char *stop_message(int signo)
     }
 }
 
-/* A guest that just began may be about to claim its stop descriptor: it gets a moment for that. */
+/* A guest that just began may be about to claim its stop descriptor: it gets a moment for that. One that had the time to
+ * and did not ends at once. */
 #define CLAIM_WAIT_USEC 100000
+#define JUST_BEGAN WH_SEC
 
 static void tell_guest(void)
 {
@@ -76,8 +78,9 @@ static void act_on_stop(int signo)
 {
     const struct itimerval wait = {.it_value = {.tv_usec = CLAIM_WAIT_USEC}};
     bool claimed = stop.wasi != NULL && wh_wasi_stop_claimed(stop.wasi);
+    bool young = stop.wasi != NULL && wh_real_now() - stop.record.guest_start < JUST_BEGAN;
 
-    if (!claimed && (stop.wasi == NULL || stop.unclaimed != 0))
+    if (!claimed && (!young || stop.unclaimed != 0))
         end_now(128 + signo, "Stopped", stop_message(signo), 0);
     tell_guest();
     if (claimed)
@@ -168,7 +171,7 @@ static void on_deadline(WH_UNUSED int signo)
 static void on_message(WH_UNUSED int signo)
 {
     int saved = errno;
-    if (stop.busy)
+    if (stop.busy || stop.control_fd < 0)
         stop.pending_message = 1;
     else
         drain_control();
@@ -193,7 +196,8 @@ int wh_stop_init(wh_err *err)
 {
     sigset_t none;
     sigemptyset(&none);
-    signal(SIGPIPE, SIG_IGN); /* a closed standard output is the guest's EPIPE */
+    signal(SIGPIPE, SIG_IGN); /* a closed standard output is the guest's EPIPE, a full quota its EFBIG */
+    signal(SIGXFSZ, SIG_IGN);
     if (handle(SIGTERM, on_stop) < 0 || handle(SIGINT, on_stop) < 0 || handle(SIGQUIT, on_stop) < 0 ||
         handle(SIGHUP, on_stop) < 0 || handle(SIGALRM, on_deadline) < 0 || handle(SIGUSR1, on_message) < 0 ||
         sigprocmask(SIG_SETMASK, &none, NULL) < 0)
@@ -212,7 +216,10 @@ void wh_stop_setup(const wh_runspec *spec, wh_runlog *log)
                     signo == SIGUSR1 || signo == SIGKILL || signo == SIGSTOP || signo == SIGABRT || signo == SIGSYS;
     if (!reserved)
         (void)handle(signo, on_stop);
-    drain_control(); /* a message may have come with a signal before the descriptor was known */
+    if (stop.pending_message) { /* it came before the descriptor was known */
+        stop.pending_message = 0;
+        drain_control();
+    }
 }
 
 void wh_stop_guest(const wh_wasi *wasi, int pipe_fd)
