@@ -88,6 +88,7 @@ static const char *read_parameters(const char *p, wh_challenge *c)
     }
 }
 
+/* complexity: schemes and refusals of one list. */
 int wh_challenge_parse(const char *value, wh_challenge *ret, wh_err *err)
 {
     wh_challenge best = {0};

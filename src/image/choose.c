@@ -198,10 +198,8 @@ static int refuse_several(const wh_oci_manifest *m, const char *reference, bool 
                    reference, wh_buf_str(&list));
 }
 
-int wh_oci_manifest_plan(const wh_oci_manifest *m, const char *reference, wh_plan *ret, wh_err *err)
+static int refuse_what_is_no_workload(const wh_oci_manifest *m, const char *reference, wh_err *err)
 {
-    wh_assert(!m->is_index);
-    size_t wasm = 0, tars = 0, layer = 0;
     if (is_signature_type(m->artifact_type) || is_signature_type(m->config.media_type))
         return wh_fail(err, -ENOTSUP, "%s is a signature or attestation, not an image.", reference);
     if (wh_starts_with(m->config.media_type, "application/vnd.cncf.helm."))
@@ -211,6 +209,17 @@ int wh_oci_manifest_plan(const wh_oci_manifest *m, const char *reference, wh_pla
     int rc = refuse_spin(m, reference, err);
     for (size_t i = 0; rc == 0 && i < m->n_items; i++)
         rc = refuse_layer(&m->items[i], reference, err);
+    if (rc == 0 && wh_streq(m->config.media_type, WH_TYPE_WASM_CONFIG) && m->n_items != 1)
+        rc = wh_fail(err, -EBADMSG, "%s: a Wasm artifact has exactly one layer; this one has %zu.", reference,
+                     m->n_items);
+    return rc;
+}
+
+int wh_oci_manifest_plan(const wh_oci_manifest *m, const char *reference, wh_plan *ret, wh_err *err)
+{
+    wh_assert(!m->is_index);
+    size_t wasm = 0, tars = 0, layer = 0;
+    int rc = refuse_what_is_no_workload(m, reference, err);
     if (rc < 0)
         return rc;
     for (size_t i = 0; i < m->n_items; i++) {
@@ -219,9 +228,6 @@ int wh_oci_manifest_plan(const wh_oci_manifest *m, const char *reference, wh_pla
         wasm += is_wasm ? 1 : 0;
         tars += is_tar_type(m->items[i].media_type) ? 1 : 0;
     }
-    if (wh_streq(m->config.media_type, WH_TYPE_WASM_CONFIG) && m->n_items != 1)
-        return wh_fail(err, -EBADMSG, "%s: a Wasm artifact has exactly one layer; this one has %zu.",
-                       reference, m->n_items);
     if (wasm > 1)
         return refuse_several(m, reference, true, err);
     bool says_wasm = is_wasm_config_type(m->config.media_type) || is_wasm_config_type(m->artifact_type);

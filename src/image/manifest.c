@@ -127,20 +127,25 @@ static bool is_known_type(const char *type)
     return is_index_type(type) || is_manifest_type(type);
 }
 
-/* Content-Type and mediaType decide together; without both, the members tell. */
-static int decide_type(const json_t *j, const char *content_type, wh_oci_manifest *m, wh_err *err)
+static int check_schema(const json_t *j, const char *content_type, wh_err *err)
 {
-    int rc = get_optional(j, "mediaType", TYPE_BYTES_MAX, &m->media_type, err);
-    if (rc < 0)
-        return rc;
     const json_t *version = json_object_get(j, "schemaVersion");
-    bool schema_1 = json_is_integer(version) && json_integer_value(version) == 1;
-    if (schema_1 || (content_type != NULL && strstr(content_type, "distribution.manifest.v1") != NULL))
+    json_int_t number = json_is_integer(version) ? json_integer_value(version) : 0;
+    if (number == 1 || (content_type != NULL && strstr(content_type, "distribution.manifest.v1") != NULL))
         return wh_fail(err, -ENOTSUP,
                        "it is a Docker schema 1 manifest, which is not supported; push the image again with "
                        "a current tool.");
-    if (!json_is_integer(version) || json_integer_value(version) != 2)
-        return wh_fail(err, -EBADMSG, "'schemaVersion' is not 2.");
+    return number == 2 ? 0 : wh_fail(err, -EBADMSG, "'schemaVersion' is not 2.");
+}
+
+/* Content-Type and mediaType decide together; without both, the members tell. */
+static int decide_type(const json_t *j, const char *content_type, wh_oci_manifest *m, wh_err *err)
+{
+    int rc = check_schema(j, content_type, err);
+    if (rc == 0)
+        rc = get_optional(j, "mediaType", TYPE_BYTES_MAX, &m->media_type, err);
+    if (rc < 0)
+        return rc;
     bool typed = content_type != NULL && is_known_type(content_type);
     if (typed && m->media_type != NULL && !same_type(content_type, m->media_type))
         return wh_fail(err, -EBADMSG,
@@ -148,9 +153,8 @@ static int decide_type(const json_t *j, const char *content_type, wh_oci_manifes
                        content_type, m->media_type);
     if (m->media_type == NULL && typed)
         m->media_type = wh_xstrndup(content_type, strcspn(content_type, "; \t"));
-    bool has_entries = json_object_get(j, "manifests") != NULL,
-         has_layers = json_object_get(j, "layers") != NULL;
-    if (has_entries && has_layers)
+    bool has_entries = json_object_get(j, "manifests") != NULL;
+    if (has_entries && json_object_get(j, "layers") != NULL)
         return wh_fail(err, -EBADMSG, "it has both 'manifests' and 'layers'.");
     if (m->media_type == NULL)
         m->media_type = wh_xstrdup(has_entries ? WH_TYPE_OCI_INDEX : WH_TYPE_OCI_MANIFEST);

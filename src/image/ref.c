@@ -23,6 +23,7 @@ static bool looks_like_host(const char *s, size_t n)
            (n == 9 && memcmp(s, "localhost", n) == 0);
 }
 
+/* complexity: one grammar, read from left to right. */
 static bool host_valid(const char *host)
 {
     const char *port = strrchr(host, ':');

@@ -275,6 +275,7 @@ static char *url_part(CURLU *u, CURLUPart part, unsigned flags)
     return copy;
 }
 
+/* complexity: every part of an address may be absent. */
 char *wh_url_origin(const char *url)
 {
     CURLU *u = curl_url();

@@ -22,6 +22,13 @@
 #endif
 #ifndef SANITIZED
 #define SANITIZED 0
+#else
+/* Looking for leaks needs /proc, which is gone by then. */
+const char *__asan_default_options(void);
+__attribute__((visibility("default"))) const char *__asan_default_options(void)
+{
+    return "detect_leaks=0";
+}
 #endif
 
 static int limit(int resource, uint64_t value, const char *name, wh_err *err)

@@ -299,33 +299,37 @@ static int put_folder(int parent, const char *name, const char *path, wh_err *er
     return 0;
 }
 
+static int put_symlink(int parent, const char *name, const char *path, const char *target, wh_err *err)
+{
+    if (target == NULL || strlen(target) > PATH_BYTES_MAX)
+        return wh_fail(err, -EBADMSG, "'%.120s' is a link to nowhere.", path);
+    if (symlinkat(target, parent, name) < 0)
+        return wh_fail(err, -errno, "make the link '%.120s'", path);
+    return 0;
+}
+
 static int put_entry(wh_unpack *u, const char *path, struct archive_entry *entry, wh_err *err)
 {
     const char *name = NULL;
     auto_close int parent = -1;
     const char *hard_link = archive_entry_hardlink(entry);
     unsigned type = archive_entry_filetype(entry);
-    bool is_dir = hard_link == NULL && type == AE_IFDIR;
     if (hard_link == NULL && type != AE_IFREG && type != AE_IFDIR && type != AE_IFLNK)
         return wh_fail(err, -EPERM, "'%.120s' is a device, pipe or socket.", path);
     int rc = open_parent(u, path, &parent, &name, err);
     if (rc == 0)
-        rc = make_room(parent, name, is_dir, err);
+        rc = make_room(parent, name, hard_link == NULL && type == AE_IFDIR, err);
     if (rc < 0)
         return rc;
     if (hard_link != NULL)
         rc = put_hard_link(u, parent, name, path, hard_link, err);
-    else if (is_dir)
+    else if (type == AE_IFDIR)
         rc = put_folder(parent, name, path, err);
     else if (type == AE_IFREG)
         rc = put_file(u, parent, name, path, entry, err);
-    else if (archive_entry_symlink(entry) == NULL || strlen(archive_entry_symlink(entry)) > PATH_BYTES_MAX)
-        rc = wh_fail(err, -EBADMSG, "'%.120s' is a link to nowhere.", path);
-    else if (symlinkat(archive_entry_symlink(entry), parent, name) < 0)
-        rc = wh_fail(err, -errno, "make the link '%.120s'", path);
-    if (rc == 0 && remember(u, path) < 0)
-        rc = wh_fail(err, -ENOMEM, "unpack");
-    return rc;
+    else
+        rc = put_symlink(parent, name, path, archive_entry_symlink(entry), err);
+    return rc == 0 && remember(u, path) < 0 ? wh_fail(err, -ENOMEM, "unpack") : rc;
 }
 
 static int hide_children(wh_unpack *u, int dir, const char *path, wh_err *err);
