@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Included before each source by the cppcheck gate only, which sees no system header: its preprocessor fails at an empty
- * macro argument, LIST_HEAD(, x), and at the pairs of wh_log. */
+/* Included before each source by the cppcheck gate only, which sees no system header: its preprocessor fails
+ * at an empty macro argument, LIST_HEAD(, x), and at the pairs of wh_log. */
 #pragma once
 #include "base/log.h"
 #undef wh_log

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One worker of a data transformation: reads /data/in/station-<index>.csv (time,celsius), writes the daily minimum, mean
- * and maximum as JSON lines to /data/out. Its index comes from the Job (completionMode: Indexed). */
+/* One worker of a data transformation: reads /data/in/station-<index>.csv (time,celsius), writes the daily
+ * minimum, mean and maximum as JSON lines to /data/out. Its index comes from the Job (completionMode:
+ * Indexed). */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,8 +16,10 @@ struct day {
 static void put_day(FILE *out, const char *station, const struct day *d)
 {
     if (d->n > 0)
-        fprintf(out, "{\"station\":\"%s\",\"date\":\"%s\",\"min\":%.1f,\"mean\":%.2f,\"max\":%.1f,\"readings\":%ld}\n",
-                station, d->date, d->min, d->sum / (double)d->n, d->max, d->n);
+        fprintf(
+            out,
+            "{\"station\":\"%s\",\"date\":\"%s\",\"min\":%.1f,\"mean\":%.2f,\"max\":%.1f,\"readings\":%ld}\n",
+            station, d->date, d->min, d->sum / (double)d->n, d->max, d->n);
 }
 
 /* Lines that are no reading are counted and left out. */

@@ -25,7 +25,7 @@ int wh_buf_puts(wh_buf *b, const char *s);
 int wh_buf_putc(wh_buf *b, char c);
 int wh_buf_printf(wh_buf *b, const char *fmt, ...) WH_PRINTF(2, 3);
 int wh_buf_vprintf(wh_buf *b, const char *fmt, va_list args) WH_PRINTF(2, 0);
-int wh_buf_reserve(wh_buf *b, size_t n); /* room for n more bytes at p + len */
+int wh_buf_reserve(wh_buf *b, size_t n);  /* room for n more bytes at p + len */
 void wh_buf_consume(wh_buf *b, size_t n); /* drops n bytes from the front */
 /* Gives the string away (never NULL on success); the buffer is empty afterwards. NULL when it had failed. */
 char *wh_buf_take(wh_buf *b);

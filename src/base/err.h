@@ -13,13 +13,13 @@ typedef struct wh_err {
 
 /* Sets the sentence and is the code, so that `return wh_fail(err, -ENOENT, "open '%s'", path);` works. Appends
  * ": strerror(code)" unless the format ends in '.' or ')' or already contains ": ". */
-#define wh_fail(err, code_, ...)                                                                              \
-    ({                                                                                                        \
-        int fail_code_ = (code_);                                                                             \
-        wh_fail_((err), fail_code_, __VA_ARGS__);                                                             \
-        if (fail_code_ >= 0)                                                                                  \
-            __builtin_unreachable();                                                                          \
-        fail_code_;                                                                                           \
+#define wh_fail(err, code_, ...)                  \
+    ({                                            \
+        int fail_code_ = (code_);                 \
+        wh_fail_((err), fail_code_, __VA_ARGS__); \
+        if (fail_code_ >= 0)                      \
+            __builtin_unreachable();              \
+        fail_code_;                               \
     })
 void wh_fail_(wh_err *err, int code, const char *fmt, ...) WH_PRINTF(3, 4);
 

@@ -22,27 +22,27 @@
 #define WH_ENV_BYTES_MAX (1UL << 20)            /* environment and arguments of a container */
 #define WH_TERMINATION_MESSAGE_MAX 4096         /* bytes of a termination message */
 #define WH_KEEPER_MESSAGE_MAX (128UL << 10)     /* one message to or from the keeper */
-#define WH_KEEPER_BACKLOG_BYTES_MAX (16UL << 20) /* answers and events that wait for a slow client of the keeper */
-#define WH_KEEPER_CONTAINERS_MAX 32768          /* containers of one keeper, ended ones included */
-#define WH_KEEPER_CLIENTS_MAX 64                /* connections to one keeper */
-#define WH_KEEPER_FDS_MAX 100                   /* descriptors of one message; the kernel stops at 253 */
-#define WH_GUEST_FDS_MAX 1024                   /* open descriptors of a guest */
-#define WH_GUEST_IOVECS_MAX 64                  /* buffers of one read or write; longer vectors are cut */
-#define WH_GUEST_POLL_MAX 4096                  /* subscriptions of one poll */
-#define WH_HTTP_HEAD_BYTES_MAX (64UL << 10)     /* request line and header fields */
-#define WH_HTTP_FIELDS_MAX 100                  /* header fields */
-#define WH_HTTP_BODY_BYTES_MAX (8UL << 20)      /* request body at our own APIs */
-#define WH_HTTP_LINE_BYTES_MAX (16UL << 10)     /* request line */
-#define WH_HTTP_CHUNK_LINE_MAX 256              /* chunk size with its extension */
-#define WH_HTTP_TRAILER_BYTES_MAX (8UL << 10)   /* trailer section */
-#define WH_HTTP_TRAILERS_MAX 32                 /* trailer fields */
-#define WH_HTTP_PARAMS_MAX 256                  /* parameters of a query */
-#define WH_HTTP_CONNECTIONS_MAX 1024            /* connections of one of our servers */
-#define WH_HTTP_REQUESTS_MAX 10000              /* requests of one connection */
-#define WH_HTTP_STREAM_BYTES_MAX (1UL << 20)    /* bytes of a streamed answer that wait for a slow client */
-#define WH_HTTP_REPLY_BYTES_MAX (64UL << 20)    /* one whole answer of our own APIs */
-#define WH_KUBE_BODY_BYTES_MAX (64UL << 20)     /* one answer of the API server */
-#define WH_KUBE_EVENT_BYTES_MAX (8UL << 20)     /* one line of a watch */
-#define WH_KUBE_OBJECTS_MAX 200000              /* objects of one watch */
-#define WH_KUBE_EVENTS_WAITING_MAX 1000         /* events for people that wait to be sent */
-#define WH_KUBE_AUTH_CACHE_MAX 4096             /* remembered answers about callers */
+#define WH_KEEPER_BACKLOG_BYTES_MAX (16UL << 20) /* what waits for a slow client of the keeper */
+#define WH_KEEPER_CONTAINERS_MAX 32768           /* containers of one keeper, ended ones included */
+#define WH_KEEPER_CLIENTS_MAX 64                 /* connections to one keeper */
+#define WH_KEEPER_FDS_MAX 100                    /* descriptors of one message; the kernel stops at 253 */
+#define WH_GUEST_FDS_MAX 1024                    /* open descriptors of a guest */
+#define WH_GUEST_IOVECS_MAX 64                   /* buffers of one read or write; longer vectors are cut */
+#define WH_GUEST_POLL_MAX 4096                   /* subscriptions of one poll */
+#define WH_HTTP_HEAD_BYTES_MAX (64UL << 10)      /* request line and header fields */
+#define WH_HTTP_FIELDS_MAX 100                   /* header fields */
+#define WH_HTTP_BODY_BYTES_MAX (8UL << 20)       /* request body at our own APIs */
+#define WH_HTTP_LINE_BYTES_MAX (16UL << 10)      /* request line */
+#define WH_HTTP_CHUNK_LINE_MAX 256               /* chunk size with its extension */
+#define WH_HTTP_TRAILER_BYTES_MAX (8UL << 10)    /* trailer section */
+#define WH_HTTP_TRAILERS_MAX 32                  /* trailer fields */
+#define WH_HTTP_PARAMS_MAX 256                   /* parameters of a query */
+#define WH_HTTP_CONNECTIONS_MAX 1024             /* connections of one of our servers */
+#define WH_HTTP_REQUESTS_MAX 10000               /* requests of one connection */
+#define WH_HTTP_STREAM_BYTES_MAX (1UL << 20)     /* bytes of a streamed answer that wait for a slow client */
+#define WH_HTTP_REPLY_BYTES_MAX (64UL << 20)     /* one whole answer of our own APIs */
+#define WH_KUBE_BODY_BYTES_MAX (64UL << 20)      /* one answer of the API server */
+#define WH_KUBE_EVENT_BYTES_MAX (8UL << 20)      /* one line of a watch */
+#define WH_KUBE_OBJECTS_MAX 200000               /* objects of one watch */
+#define WH_KUBE_EVENTS_WAITING_MAX 1000          /* events for people that wait to be sent */
+#define WH_KUBE_AUTH_CACHE_MAX 4096              /* remembered answers about callers */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Structured log: a constant message and typed pairs. Text on a terminal, one JSON object a line elsewhere, and journal
- * priorities ("<3>") when JOURNAL_STREAM is set. At most 20 lines per call site and second; what was left out is counted
- * and said with the next line of that site. Libraries never log above DEBUG: whoever stops an error logs it, once. */
+/* Structured log: a constant message and typed pairs. Text on a terminal, one JSON object a line elsewhere,
+ * and journal priorities ("<3>") when JOURNAL_STREAM is set. At most 20 lines per call site and second; what
+ * was left out is counted and said with the next line of that site. Libraries never log above DEBUG: whoever
+ * stops an error logs it, once. */
 #pragma once
 
 #include "base/clock.h"
@@ -33,10 +34,10 @@ void wh_log_setup(const char *program, int fd, wh_log_level level, wh_log_format
 wh_log_level wh_log_level_get(void);
 int wh_log_level_parse(const char *s, wh_log_level *ret);
 
-#define wh_log(level, message, ...)                                                                           \
-    do {                                                                                                      \
-        static wh_log_site site_;                                                                             \
-        if (WH_LOG_##level <= wh_log_level_get())                                                             \
-            wh_log_(&site_, WH_LOG_##level, message, (const wh_kv[]){__VA_ARGS__ __VA_OPT__(, ) {0}});        \
+#define wh_log(level, message, ...)                                                                   \
+    do {                                                                                              \
+        static wh_log_site site_;                                                                     \
+        if (WH_LOG_##level <= wh_log_level_get())                                                     \
+            wh_log_(&site_, WH_LOG_##level, message, (const wh_kv[]){__VA_ARGS__ __VA_OPT__(, ){0}}); \
     } while (0)
 void wh_log_(wh_log_site *site, wh_log_level level, const char *message, const wh_kv *pairs);

@@ -15,30 +15,34 @@ typedef enum {
 } wh_opt_kind;
 
 typedef struct wh_opt {
-    const char *name;  /* long name without "--" */
-    char letter;       /* short name, or 0 */
+    const char *name; /* long name without "--" */
+    char letter;      /* short name, or 0 */
     wh_opt_kind kind;
-    void *target;      /* of the kind's type; holds the default before parsing */
-    const char *value; /* what stands for the value in help: "FILE"; NULL for flags. Completion: FILE, DIR, or "a|b|c" */
-    const char *help;  /* one sentence without a full stop */
-} wh_opt; /* a table ends with {0} */
+    void *target; /* of the kind's type; holds the default before parsing */
+    const char *
+        value; /* what stands for the value in help: "FILE"; NULL for flags. Completion: FILE, DIR, or "a|b|c" */
+    const char *help; /* one sentence without a full stop */
+} wh_opt;             /* a table ends with {0} */
 
 typedef struct wh_verb {
-    const char *name;    /* "run"; two words for "image pull" */
-    const char *args;    /* "FILE.wasm [ARG...]" */
-    const char *summary; /* one line */
-    const char *detail;  /* further paragraphs for the man page, or NULL */
+    const char *name;               /* "run"; two words for "image pull" */
+    const char *args;               /* "FILE.wasm [ARG...]" */
+    const char *summary;            /* one line */
+    const char *detail;             /* further paragraphs for the man page, or NULL */
     const wh_opt *(*options)(void); /* the verb's table; NULL when it has none */
-    int (*run)(int argc, char **argv); /* argv[0] is the first argument behind the options; returns the exit code */
-    bool stop_at_operand; /* options end at the first operand: what follows belongs to a guest */
-} wh_verb; /* a table ends with {0} */
+    int (*run)(int argc,
+               char **argv); /* argv[0] is the first argument behind the options; returns the exit code */
+    bool stop_at_operand;    /* options end at the first operand: what follows belongs to a guest */
+} wh_verb;                   /* a table ends with {0} */
 
-/* Parses argv[1..]: --name VALUE, --name=VALUE, -n VALUE, -abc, "--" ends. Moves the operands to argv[0], argv[1] ... and
- * sets *ret_operands. `stop_at_operand` leaves everything behind the first operand untouched. On failure the sentence
- * names the option and what it takes, and suggests the nearest name for an unknown one. */
-int wh_options_parse(const wh_opt *options, int argc, char **argv, bool stop_at_operand, int *ret_operands, wh_err *err);
+/* Parses argv[1..]: --name VALUE, --name=VALUE, -n VALUE, -abc, "--" ends. Moves the operands to argv[0],
+ * argv[1] ... and sets *ret_operands. `stop_at_operand` leaves everything behind the first operand untouched.
+ * On failure the sentence names the option and what it takes, and suggests the nearest name for an unknown
+ * one. */
+int wh_options_parse(const wh_opt *options, int argc, char **argv, bool stop_at_operand, int *ret_operands,
+                     wh_err *err);
 
 /* Runs the verb that argv names; knows --help (any verb), --version, "help VERB", and the hidden verbs "completion
  * bash|zsh|fish" and "manual" (mdoc). Returns the exit code: 2 for wrong usage. */
-int wh_verbs_main(const char *program, const char *version, const char *summary, const wh_verb *verbs, int argc,
-                  char **argv);
+int wh_verbs_main(const char *program, const char *version, const char *summary, const wh_verb *verbs,
+                  int argc, char **argv);

@@ -26,13 +26,15 @@ typedef struct wh_field {
 /* A record that was not checked yet. -EBADMSG when it is malformed anywhere. */
 int wh_record_check(const void *data, size_t n, wh_err *err);
 wh_record_iter wh_record_begin(const void *data, size_t n);
-bool wh_record_next(wh_record_iter *it, wh_field *ret); /* false at the end, and at the first malformed byte */
+bool wh_record_next(wh_record_iter *it,
+                    wh_field *ret); /* false at the end, and at the first malformed byte */
 bool wh_field_is(const wh_field *f, const char *key);
 
 /* The first field of that key. Strings are copied and must hold no NUL. -ENOENT when absent, -EBADMSG when the value
  * has the wrong form or lies outside [min, max]. */
 int wh_record_get_str(const void *data, size_t n, const char *key, char **ret, wh_err *err);
-int wh_record_get_i64(const void *data, size_t n, const char *key, int64_t min, int64_t max, int64_t *ret, wh_err *err);
+int wh_record_get_i64(const void *data, size_t n, const char *key, int64_t min, int64_t max, int64_t *ret,
+                      wh_err *err);
 int wh_field_i64(const wh_field *f, int64_t min, int64_t max, int64_t *ret, wh_err *err);
 /* The value as a fresh C string; NULL when it holds a NUL byte. */
 char *wh_field_strdup(const wh_field *f);

@@ -55,7 +55,8 @@ WH_DEFINE_CLEANUP(wh_cleanup_strv, wh_strv, wh_strv_free);
 #define auto_strv __attribute__((cleanup(wh_cleanup_strv)))
 
 bool wh_utf8_valid(const char *p, size_t n);
-size_t wh_utf8_length(const char *p, size_t n); /* bytes of the well-formed sequence at p; 0 when there is none */
+size_t wh_utf8_length(const char *p,
+                      size_t n); /* bytes of the well-formed sequence at p; 0 when there is none */
 /* Hex, lower case; `out` holds 2*n+1 bytes. */
 void wh_hex(const void *data, size_t n, char *out);
 int wh_unhex(const char *s, size_t n, uint8_t *out); /* n hex digits to n/2 bytes; -EINVAL */

@@ -79,25 +79,38 @@ static bool is_infinite_or_nan(const char *s)
     return is_one_of(s, words);
 }
 
+/* The value of a digit in any base up to 16; 99 when it is none. */
+static unsigned digit_value(char c)
+{
+    if (c >= '0' && c <= '9')
+        return (unsigned)(c - '0');
+    c = (char)(c | 0x20);
+    return c >= 'a' && c <= 'f' ? (unsigned)(c - 'a') + 10 : 99;
+}
+
+/* Takes "0x", "0b", "0o" or the "0" of an octal number off the front. */
+static unsigned take_base(const char **s)
+{
+    char c;
+    if ((*s)[0] != '0' || (*s)[1] == '\0')
+        return 10;
+    c = (char)((*s)[1] | 0x20);
+    *s += c == 'x' || c == 'b' || c == 'o' ? 2 : 1;
+    return c == 'x' ? 16 : c == 'b' ? 2 : 8;
+}
+
 /* Go's strconv.ParseInt with base 0, for digits without "_". False when it is none. */
 static bool resolve_int(const char *s, json_t **ret)
 {
     bool minus = *s == '-';
-    unsigned base = 10;
     uint64_t value = 0;
     if (*s == '-' || *s == '+')
         s++;
-    if (s[0] == '0' && s[1] != '\0') {
-        char c = (char)(s[1] | 0x20);
-        base = c == 'x' ? 16 : c == 'b' ? 2 : 8;
-        s += base != 8 || c == 'o' ? 2 : 1;
-    }
+    unsigned base = take_base(&s);
     if (*s == '\0')
         return false;
     for (; *s != '\0'; s++) {
-        unsigned digit = *s >= '0' && *s <= '9'                     ? (unsigned)(*s - '0')
-                         : (*s | 0x20) >= 'a' && (*s | 0x20) <= 'f' ? (unsigned)((*s | 0x20) - 'a') + 10
-                                                                    : 99;
+        unsigned digit = digit_value(*s);
         if (digit >= base || __builtin_mul_overflow(value, (uint64_t)base, &value) ||
             __builtin_add_overflow(value, (uint64_t)digit, &value))
             return false;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Control groups of either hierarchy, chosen per controller when the agent starts. The root can be an ordinary folder
- * with proc/self/mountinfo, proc/self/cgroup and the mounts that they name (tests). Layout and numbers: the kubelet's (kubepods/burstable/pod<uid>/<container>). */
+/* Control groups of either hierarchy, chosen per controller when the agent starts. The root can be an
+ * ordinary folder with proc/self/mountinfo, proc/self/cgroup and the mounts that they name (tests). Layout
+ * and numbers: the kubelet's (kubepods/burstable/pod<uid>/<container>). */
 #pragma once
 
 #include "base/str.h"
@@ -19,17 +20,19 @@ typedef struct wh_cgroup_usage {
     uint64_t cpu_ns, memory_bytes, working_set_bytes, kernel_bytes, oom_kills, pids;
 } wh_cgroup_usage;
 
-/* `root` is NULL for the machine's own mounts. `parent` is the group below which everything is made: "wherry" below our
- * own group, "/kubepods" below the mount. On v2 the processes of our own group move to its child "agent" when they are in
- * the way. A machine without any usable controller is fine: `missing` says so. */
+/* `root` is NULL for the machine's own mounts. `parent` is the group below which everything is made: "wherry"
+ * below our own group, "/kubepods" below the mount. On v2 the processes of our own group move to its child
+ * "agent" when they are in the way. A machine without any usable controller is fine: `missing` says so. */
 int wh_cgroups_open(const char *root, const char *parent, wh_cgroups **ret, wh_err *err);
 void wh_cgroups_free(wh_cgroups *cgroups);
-const char *wh_cgroups_describe(const wh_cgroups *cgroups); /* "v2: memory cpu pids" or "v1: ..."; for doctor and logs */
+const char *
+wh_cgroups_describe(const wh_cgroups *cgroups); /* "v2: memory cpu pids" or "v1: ..."; for doctor and logs */
 bool wh_cgroups_has(const wh_cgroups *cgroups, const char *controller);
 
 /* `path` has no leading slash and no name that begins with a dot. A group that exists is taken over; limits that are 0
  * stay as they are. wh_cgroup_set lifts those. */
-int wh_cgroup_make(wh_cgroups *cgroups, const char *path, const wh_cgroup_limits *limits, wh_cgroup **ret, wh_err *err);
+int wh_cgroup_make(wh_cgroups *cgroups, const char *path, const wh_cgroup_limits *limits, wh_cgroup **ret,
+                   wh_err *err);
 int wh_cgroup_set(wh_cgroup *group, const wh_cgroup_limits *limits, wh_err *err);
 char *const *wh_cgroup_procs(const wh_cgroup *group); /* files for wh_keeper_start.cgroup_procs */
 int wh_cgroup_usage_get(const wh_cgroup *group, wh_cgroup_usage *ret, wh_err *err);

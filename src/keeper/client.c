@@ -204,10 +204,10 @@ static int request(wh_keeper *keeper, wh_buf *b, const int *fds, size_t n_fds, p
     wh_assert(keeper->magic == KEEPER_MAGIC);
     p->seq = ++keeper->seq;
     wh_record_put_i64(b, "seq", p->seq);
-    int rc = keeper->lost                                                     ? -ENOTCONN
+    int rc = keeper->lost                                                               ? -ENOTCONN
              : b->failed || b->len > WH_KEEPER_MESSAGE_MAX || n_fds > WH_KEEPER_FDS_MAX ? -EMSGSIZE
-             : !STAILQ_EMPTY(&keeper->unsent)                                 ? -EAGAIN
-                                                                              : 0;
+             : !STAILQ_EMPTY(&keeper->unsent)                                           ? -EAGAIN
+                                                                                        : 0;
     if (rc == 0)
         rc = wh_msg_send(keeper->fd, b->p, b->len, fds, n_fds);
     if (rc == 0) {
@@ -243,13 +243,14 @@ static void begin(wh_buf *b, const char *op, const char *id)
     wh_record_put_str(b, "id", id);
 }
 
-int wh_keeper_start_runner(wh_keeper *keeper, const wh_keeper_start *start, wh_keeper_done done, void *user, wh_err *err)
+int wh_keeper_start_runner(wh_keeper *keeper, const wh_keeper_start *start, wh_keeper_done done, void *user,
+                           wh_err *err)
 {
     auto_buf wh_buf b;
     int fds[WH_KEEPER_FDS_MAX];
     if (start->n_fds + 1 > WH_KEEPER_FDS_MAX)
-        return wh_fail(err, -E2BIG, "start container '%s': %zu descriptors, %d are allowed.", start->id, start->n_fds,
-                       WH_KEEPER_FDS_MAX - 1);
+        return wh_fail(err, -E2BIG, "start container '%s': %zu descriptors, %d are allowed.", start->id,
+                       start->n_fds, WH_KEEPER_FDS_MAX - 1);
     begin(&b, "start", start->id);
     wh_record_put_i64(&b, "uid", start->uid);
     wh_record_put_i64(&b, "gid", start->gid);
@@ -266,7 +267,8 @@ int wh_keeper_start_runner(wh_keeper *keeper, const wh_keeper_start *start, wh_k
     return request(keeper, &b, fds, start->n_fds + 1, pending_new(done, user), err);
 }
 
-int wh_keeper_signal(wh_keeper *keeper, const char *id, int signo, wh_keeper_done done, void *user, wh_err *err)
+int wh_keeper_signal(wh_keeper *keeper, const char *id, int signo, wh_keeper_done done, void *user,
+                     wh_err *err)
 {
     auto_buf wh_buf b;
     begin(&b, "signal", id);
@@ -274,8 +276,8 @@ int wh_keeper_signal(wh_keeper *keeper, const char *id, int signo, wh_keeper_don
     return request(keeper, &b, NULL, 0, pending_new(done, user), err);
 }
 
-int wh_keeper_send(wh_keeper *keeper, const char *id, const void *message, size_t n, const int *fds, size_t n_fds,
-                   wh_keeper_done done, void *user, wh_err *err)
+int wh_keeper_send(wh_keeper *keeper, const char *id, const void *message, size_t n, const int *fds,
+                   size_t n_fds, wh_keeper_done done, void *user, wh_err *err)
 {
     auto_buf wh_buf b;
     begin(&b, "send", id);
@@ -297,8 +299,8 @@ int wh_keeper_tie(wh_keeper *keeper, wh_keeper_done done, void *user, wh_err *er
     return request(keeper, &b, NULL, 0, pending_new(done, user), err);
 }
 
-int wh_keeper_list(wh_keeper *keeper, void (*each)(void *user, const wh_keeper_event *), wh_keeper_done done, void *user,
-                   wh_err *err)
+int wh_keeper_list(wh_keeper *keeper, void (*each)(void *user, const wh_keeper_event *), wh_keeper_done done,
+                   void *user, wh_err *err)
 {
     auto_buf wh_buf b;
     pending *p = pending_new(done, user);
@@ -404,8 +406,8 @@ static int connect_once(const char *dir, const char *program, int *ret, wh_err *
     return rc;
 }
 
-int wh_keeper_connect(wh_loop *loop, const char *dir, const char *program, const wh_keeper_callbacks *callbacks,
-                      wh_keeper **ret, wh_err *err)
+int wh_keeper_connect(wh_loop *loop, const char *dir, const char *program,
+                      const wh_keeper_callbacks *callbacks, wh_keeper **ret, wh_err *err)
 {
     auto_close int fd = -1;
     int rc = -ECONNRESET;

@@ -27,37 +27,37 @@
 #include "loop/loop.h"
 
 #define WH_KEEPER_VERSION 1
-#define WH_KEEPER_GROUPS_MAX 64        /* supplementary groups of a runner */
-#define WH_KEEPER_CGROUPS_MAX 16       /* hierarchies that it joins */
-#define WH_KEEPER_SEND_BYTES_MAX 4096  /* one message to a runner */
+#define WH_KEEPER_GROUPS_MAX 64       /* supplementary groups of a runner */
+#define WH_KEEPER_CGROUPS_MAX 16      /* hierarchies that it joins */
+#define WH_KEEPER_SEND_BYTES_MAX 4096 /* one message to a runner */
 
 typedef struct wh_keeper wh_keeper; /* a connection */
 
 typedef struct wh_keeper_start {
-    const char *id;     /* up to 127 bytes of [A-Za-z0-9._-] */
-    uid_t uid;          /* of the runner; equal to the keeper's own in rootless mode */
+    const char *id; /* up to 127 bytes of [A-Za-z0-9._-] */
+    uid_t uid;      /* of the runner; equal to the keeper's own in rootless mode */
     gid_t gid;
     const gid_t *groups;
     size_t n_groups;
     char *const *cgroup_procs; /* cgroup.procs files that the child writes itself into, one per hierarchy */
     int oom_score_adj;
-    uint64_t rlimit_data;      /* 0: none; set where no memory cgroup can be had */
+    uint64_t rlimit_data; /* 0: none; set where no memory cgroup can be had */
     uint64_t nofile;
-    bool namespaces;           /* mount, pid and ipc of its own, empty root, the shared empty network namespace */
-    const int *fds;            /* become 0 .. n_fds-1 of the runner; the keeper adds the control socket as
+    bool namespaces; /* mount, pid and ipc of its own, empty root, the shared empty network namespace */
+    const int *fds;  /* become 0 .. n_fds-1 of the runner; the keeper adds the control socket as
                                   n_fds, and as n_fds + 1 a spare that is no business of the runner */
-    size_t n_fds;              /* up to WH_KEEPER_FDS_MAX - 1 */
-    int exec_fd;               /* the runner's program */
+    size_t n_fds;    /* up to WH_KEEPER_FDS_MAX - 1 */
+    int exec_fd;     /* the runner's program */
 } wh_keeper_start;
 
 typedef struct wh_keeper_event {
     const char *id;
-    bool exited;       /* else: the guest begins */
+    bool exited; /* else: the guest begins */
     pid_t pid;
-    int exit_code;     /* of the process, or -1 */
-    int signal;        /* that killed it, or 0 */
+    int exit_code;                      /* of the process, or -1 */
+    int signal;                         /* that killed it, or 0 */
     wh_time started, running, finished; /* real time; 0 where it has not happened */
-    const char *note;  /* the runner's sandbox remark, or NULL */
+    const char *note;                   /* the runner's sandbox remark, or NULL */
 } wh_keeper_event;
 
 /* What a keeper says. Called on the loop. After on_lost the connection is dead: free it, connect again, list. */
@@ -69,19 +69,21 @@ typedef struct wh_keeper_callbacks {
 
 /* Connects, and starts the program when nobody listens and `program` is not NULL (it goes into the background with its
  * own session; its state folder is `dir`, the socket dir/keeper.sock). */
-int wh_keeper_connect(wh_loop *loop, const char *dir, const char *program, const wh_keeper_callbacks *callbacks,
-                      wh_keeper **ret, wh_err *err);
+int wh_keeper_connect(wh_loop *loop, const char *dir, const char *program,
+                      const wh_keeper_callbacks *callbacks, wh_keeper **ret, wh_err *err);
 void wh_keeper_free(wh_keeper *keeper);
 
 /* Answers come to `done` on the loop, in order; never inside the call. Descriptors stay the caller's. */
 typedef void (*wh_keeper_done)(void *user, int rc, pid_t pid, const char *error);
-int wh_keeper_start_runner(wh_keeper *keeper, const wh_keeper_start *start, wh_keeper_done done, void *user, wh_err *err);
-int wh_keeper_signal(wh_keeper *keeper, const char *id, int signo, wh_keeper_done done, void *user, wh_err *err);
-int wh_keeper_send(wh_keeper *keeper, const char *id, const void *message, size_t n, const int *fds, size_t n_fds,
-                   wh_keeper_done done, void *user, wh_err *err);
+int wh_keeper_start_runner(wh_keeper *keeper, const wh_keeper_start *start, wh_keeper_done done, void *user,
+                           wh_err *err);
+int wh_keeper_signal(wh_keeper *keeper, const char *id, int signo, wh_keeper_done done, void *user,
+                     wh_err *err);
+int wh_keeper_send(wh_keeper *keeper, const char *id, const void *message, size_t n, const int *fds,
+                   size_t n_fds, wh_keeper_done done, void *user, wh_err *err);
 int wh_keeper_reap(wh_keeper *keeper, const char *id, wh_keeper_done done, void *user, wh_err *err);
 /* Each container comes as an event (running ones too), then `done`. */
-int wh_keeper_list(wh_keeper *keeper, void (*each)(void *user, const wh_keeper_event *), wh_keeper_done done, void *user,
-                   wh_err *err);
+int wh_keeper_list(wh_keeper *keeper, void (*each)(void *user, const wh_keeper_event *), wh_keeper_done done,
+                   void *user, wh_err *err);
 int wh_keeper_tie(wh_keeper *keeper, wh_keeper_done done, void *user, wh_err *err);
 int wh_keeper_upgrade(wh_keeper *keeper, int program_fd, wh_keeper_done done, void *user, wh_err *err);

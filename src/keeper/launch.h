@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Makes a sandboxed process: namespaces, groups, ids, limits, descriptors, exec. What is the same for all of them is made
- * once when the keeper starts: it moves into an empty network namespace, drops its bounding set, which children inherit,
- * and keeps a mount namespace that holds nothing but an empty read-only root, into which each child goes. */
+/* Makes a sandboxed process: namespaces, groups, ids, limits, descriptors, exec. What is the same for all of
+ * them is made once when the keeper starts: it moves into an empty network namespace, drops its bounding set,
+ * which children inherit, and keeps a mount namespace that holds nothing but an empty read-only root, into
+ * which each child goes. */
 #pragma once
 
 #include "base/str.h"
@@ -9,10 +10,10 @@
 #include <sys/types.h>
 
 typedef struct wh_jail {
-    bool namespaces;  /* this kernel and these rights allow them */
-    bool user_ns;     /* they are inside a user namespace of ours: ids are ours only */
-    uid_t outer_uid;  /* who we were before */
-    int mount_ns;     /* the empty root; -1 without namespaces */
+    bool namespaces;   /* this kernel and these rights allow them */
+    bool user_ns;      /* they are inside a user namespace of ours: ids are ours only */
+    uid_t outer_uid;   /* who we were before */
+    int mount_ns;      /* the empty root; -1 without namespaces */
     int oom_score_adj; /* our own: children need not write the same */
 } wh_jail;
 

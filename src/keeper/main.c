@@ -92,7 +92,7 @@ static int serve(wh_loop *loop, wh_err *err)
     }
     if (ready >= 0 && (rc == 0 || rc == -EALREADY))
         (void)!write(ready, "", 1);
-    if (rc < 0)
+    if (rc != 0)
         return rc;
     rc = wh_loop_run(loop);
     wh_keeper_server_free(server);

@@ -87,7 +87,8 @@ static int take_number(start *s, const wh_field *f, wh_err *err)
         l->nofile = (uint64_t)v;
     else if (wh_field_is(f, "namespaces") && (rc = wh_field_i64(f, 0, 1, &v, err)) == 0)
         l->namespaces = v != 0;
-    return rc == -ENOENT ? wh_fail(err, -EBADMSG, "start: field '%.*s' is not known.", WH_STR_ARG(f->key)) : rc;
+    return rc == -ENOENT ? wh_fail(err, -EBADMSG, "start: field '%.*s' is not known.", WH_STR_ARG(f->key))
+                         : rc;
 }
 
 static int take_field(start *s, const wh_field *f, wh_err *err)
@@ -111,7 +112,8 @@ static int take_field(start *s, const wh_field *f, wh_err *err)
     if (wh_field_is(f, "cgroup")) {
         char *path = s->n_cgroups < WH_KEEPER_CGROUPS_MAX ? wh_field_strdup(f) : NULL;
         if (path == NULL)
-            return wh_fail(err, -E2BIG, "more than %d control groups, or a NUL byte in one.", WH_KEEPER_CGROUPS_MAX);
+            return wh_fail(err, -E2BIG, "more than %d control groups, or a NUL byte in one.",
+                           WH_KEEPER_CGROUPS_MAX);
         s->cgroups[s->n_cgroups++] = path;
         return 0;
     }
@@ -181,11 +183,12 @@ static int on_start(request *r, wh_err *err)
         rc = launch(r, &s, kept, err);
     }
     start_done(&s);
-    if (rc == 0 && (rc = wh_kept_identify(kept->pidfd, kept->pid, kept->identity, sizeof(kept->identity))) < 0)
+    if (rc == 0 &&
+        (rc = wh_kept_identify(kept->pidfd, kept->pid, kept->identity, sizeof(kept->identity))) < 0)
         rc = wh_fail(err, rc, "identify the process of container '%s'", kept->id);
     if (rc == 0)
         rc = wh_kept_save(r->server->dir_fd, kept, err);
-    if (rc < 0) {
+    if (rc != 0) {
         if (kept != NULL && kept->pidfd >= 0) { /* running, but it could not be told to the next keeper */
             (void)syscall(SYS_pidfd_send_signal, kept->pidfd, SIGKILL, NULL, 0);
             wh_kept_forget(r->server->dir_fd, kept->id);
@@ -204,15 +207,16 @@ static int on_start(request *r, wh_err *err)
 
 static int on_signal(request *r, wh_err *err)
 {
-    wh_kept *kept;
-    int64_t signo;
+    wh_kept *kept = NULL;
+    int64_t signo = 0;
     int rc = find(r, &kept, err);
     if (rc == 0)
         rc = wh_record_get_i64(r->data, r->n, "signal", 1, 64, &signo, err);
     if (rc < 0)
         return rc;
     if (kept->exited || syscall(SYS_pidfd_send_signal, kept->pidfd, (int)signo, NULL, 0) < 0)
-        return wh_fail(err, kept->exited ? -ESRCH : -errno, "signal %d to container '%s'", (int)signo, kept->id);
+        return wh_fail(err, kept->exited ? -ESRCH : -errno, "signal %d to container '%s'", (int)signo,
+                       kept->id);
     return 0;
 }
 
@@ -242,7 +246,8 @@ static int on_send(request *r, wh_err *err)
 static int on_list(request *r, WH_UNUSED wh_err *err)
 {
     wh_kept *kept, *next;
-    HASH_ITER(hh, r->server->kept, kept, next) {
+    HASH_ITER(hh, r->server->kept, kept, next)
+    {
         auto_buf wh_buf b;
         wh_buf_init(&b, WH_KEEPER_MESSAGE_MAX);
         wh_record_put_i64(&b, "seq", r->seq);
@@ -289,9 +294,8 @@ static const struct {
     const char *op;
     int (*fn)(request *r, wh_err *err);
 } requests[] = {
-    {"hello", on_hello}, {"start", on_start}, {"signal", on_signal}, {"send", on_send},
-    {"list", on_list},   {"reap", on_reap},   {"watch", on_watch},   {"upgrade", on_upgrade},
-    {"tie", on_tie},
+    {"hello", on_hello}, {"start", on_start}, {"signal", on_signal},   {"send", on_send}, {"list", on_list},
+    {"reap", on_reap},   {"watch", on_watch}, {"upgrade", on_upgrade}, {"tie", on_tie},
 };
 
 static int dispatch(request *r, wh_err *err)
@@ -311,7 +315,8 @@ static int dispatch(request *r, wh_err *err)
 
 void wh_keeper_request(wh_keeper_client *client, const void *data, size_t n, int *fds, size_t n_fds)
 {
-    request r = {.server = client->server, .client = client, .data = data, .n = n, .fds = fds, .n_fds = n_fds};
+    request r = {
+        .server = client->server, .client = client, .data = data, .n = n, .fds = fds, .n_fds = n_fds};
     wh_err err = {0};
     auto_buf wh_buf answer;
     wh_buf_init(&r.reply, WH_KEEPER_MESSAGE_MAX / 2);

@@ -9,10 +9,13 @@
 
 typedef struct wh_keeper_server wh_keeper_server;
 
-/* Opens dir/keeper.sock and takes hold of what earlier keepers left in dir/containers. -EALREADY when another one lives. */
-int wh_keeper_server_new(wh_loop *loop, const char *dir, const wh_jail *jail, wh_keeper_server **ret, wh_err *err);
+/* Opens dir/keeper.sock and takes hold of what earlier keepers left in dir/containers. -EALREADY when another
+ * one lives. */
+int wh_keeper_server_new(wh_loop *loop, const char *dir, const wh_jail *jail, wh_keeper_server **ret,
+                         wh_err *err);
 /* Goes on where the keeper that executed us stopped: its memfd, which is taken over. */
-int wh_keeper_server_resume(wh_loop *loop, const char *dir, int state_fd, wh_keeper_server **ret, wh_err *err);
+int wh_keeper_server_resume(wh_loop *loop, const char *dir, int state_fd, wh_keeper_server **ret,
+                            wh_err *err);
 void wh_keeper_server_free(wh_keeper_server *server); /* runners live on */
 
 /* ------------------------------------------------------------------ inside the room, and for tests */
@@ -52,4 +55,5 @@ void wh_keeper_request(wh_keeper_client *client, const void *data, size_t n, int
 /* Watches a container's process and socket. */
 int wh_keeper_server_adopt(wh_keeper_server *server, wh_kept *kept);
 /* Executes the program with all state. Returns only when that failed. */
-int wh_keeper_server_exec(wh_keeper_server *server, int program_fd, const wh_keeper_client *asker, int64_t seq, wh_err *err);
+int wh_keeper_server_exec(wh_keeper_server *server, int program_fd, const wh_keeper_client *asker,
+                          int64_t seq, wh_err *err);

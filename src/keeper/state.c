@@ -42,7 +42,8 @@ static const char *boot_id(void)
 {
     static char id[17];
     auto_free char *text = NULL;
-    if (id[0] == '\0' && wh_read_file(AT_FDCWD, "/proc/sys/kernel/random/boot_id", 64, &text, NULL, NULL) == 0)
+    if (id[0] == '\0' &&
+        wh_read_file(AT_FDCWD, "/proc/sys/kernel/random/boot_id", 64, &text, NULL, NULL) == 0)
         (void)snprintf(id, sizeof(id), "%.8s", text);
     return id;
 }
@@ -164,14 +165,10 @@ static int take_number(const wh_field *f, wh_kept *kept, wh_err *err)
         int *to;
         wh_time *to_time;
     } numbers[] = {
-        {"pid", 1, INT32_MAX, &kept->pid, NULL},
-        {"control_in", -1, 65535, &kept->control_in, NULL},
-        {"exit_code", -1, 255, &kept->exit_code, NULL},
-        {"signal", 0, 64, &kept->signal, NULL},
-        {"pidfd", -1, INT32_MAX, &kept->pidfd, NULL},
-        {"control", -1, INT32_MAX, &kept->control, NULL},
-        {"started", 0, INT64_MAX, NULL, &kept->started},
-        {"running", 0, INT64_MAX, NULL, &kept->running},
+        {"pid", 1, INT32_MAX, &kept->pid, NULL},           {"control_in", -1, 65535, &kept->control_in, NULL},
+        {"exit_code", -1, 255, &kept->exit_code, NULL},    {"signal", 0, 64, &kept->signal, NULL},
+        {"pidfd", -1, INT32_MAX, &kept->pidfd, NULL},      {"control", -1, INT32_MAX, &kept->control, NULL},
+        {"started", 0, INT64_MAX, NULL, &kept->started},   {"running", 0, INT64_MAX, NULL, &kept->running},
         {"finished", 0, INT64_MAX, NULL, &kept->finished},
     };
     int64_t v;
@@ -215,7 +212,8 @@ int wh_kept_parse(const void *data, size_t n, wh_kept *kept, wh_err *err)
     return 0;
 }
 
-/* The same process, or none. Its control socket: our end died with the last keeper, but the runner holds a spare of it. */
+/* The same process, or none. Its control socket: our end died with the last keeper, but the runner holds a
+ * spare of it. */
 static void take_hold(wh_kept *kept)
 {
     char identity[sizeof(kept->identity)] = "";

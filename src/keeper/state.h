@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the keeper knows of each container, in memory and in one file per container, so that the next keeper knows it too.
- * A file is a record that only grows: what a container is, then that it runs, then how it ended. */
+/* What the keeper knows of each container, in memory and in one file per container, so that the next keeper
+ * knows it too. A file is a record that only grows: what a container is, then that it runs, then how it
+ * ended. */
 #pragma once
 
 #include "base/buf.h"
@@ -13,10 +14,10 @@
 typedef struct wh_kept {
     char *id;
     pid_t pid;
-    int pidfd;         /* -1 once it ended */
-    int control;       /* our end of its control socket; -1: none, or lost */
-    int control_in;    /* the number of the spare of that end inside the runner */
-    bool child;        /* ours: waitid tells its end */
+    int pidfd;      /* -1 once it ended */
+    int control;    /* our end of its control socket; -1: none, or lost */
+    int control_in; /* the number of the spare of that end inside the runner */
+    bool child;     /* ours: waitid tells its end */
     bool exited;
     int exit_code, signal; /* -1 and 0: nobody saw it */
     wh_time started, running, finished;

@@ -207,7 +207,8 @@ static void reaped(void *user, int rc, pid_t pid, const char *error)
     (void)error;
 }
 
-/* A container's end in the words of its status: the runner's own record first, then what the kernel says. */
+/* A container's end in the words of its status: the runner's own record first, then what the kernel says.
+ * complexity: the cases of one table. */
 static wh_pod_end describe_end(const wh_job_item *job)
 {
     const wh_keeper_event *exit = &job->exit;

@@ -92,7 +92,7 @@ static void not_here(wh_http_exchange *x, const char *path)
     wh_http_replyf(x, 501, "%s: exec, attach and port-forward are not part of this version\n", path);
 }
 
-/* What an allowed caller gets. */
+/* What an allowed caller gets. complexity: the table of paths. */
 static void serve(wh_kubelet *k, wh_http_exchange *x)
 {
     static const char logs[] = "/containerLogs/";

@@ -254,6 +254,7 @@ static bool is_over(const json_t *object)
     return wh_streq(phase, "Succeeded") || wh_streq(phase, "Failed");
 }
 
+/* complexity: one decision; each case is one line. */
 static void take_pod(wh_source_api *api, json_t *object)
 {
     const char *uid = wh_json_str(object, "metadata.uid");

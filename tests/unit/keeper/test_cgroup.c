@@ -45,15 +45,17 @@ static void fake_group(const char *dir, const char *const *files)
     }
 }
 
-static const char *const v1_memory[] = {"memory.limit_in_bytes", "memory.memsw.limit_in_bytes", "cgroup.procs", NULL};
+static const char *const v1_memory[] = {"memory.limit_in_bytes", "memory.memsw.limit_in_bytes",
+                                        "cgroup.procs", NULL};
 static const char *const v1_cpu[] = {"cpu.shares", "cpu.cfs_quota_us", "cgroup.procs", NULL};
 static const char *const v1_pids[] = {"pids.max", "cgroup.procs", NULL};
-static const char *const v2_files[] = {"memory.max", "memory.swap.max", "memory.oom.group", "cpu.weight", "cpu.max",
-                                       "pids.max", "cgroup.procs", "cgroup.kill", "cgroup.freeze", NULL};
+static const char *const v2_files[] = {
+    "memory.max", "memory.swap.max", "memory.oom.group", "cpu.weight",    "cpu.max",
+    "pids.max",   "cgroup.procs",    "cgroup.kill",      "cgroup.freeze", NULL};
 
-#define V1_MOUNTS                                                                                             \
-    "30 24 0:25 / /cg/cpu rw - cgroup cgroup rw,cpu,cpuacct\n"                                                \
-    "31 24 0:26 / /cg/memory rw,nosuid shared:7 - cgroup cgroup rw,memory\n"                                   \
+#define V1_MOUNTS                                                            \
+    "30 24 0:25 / /cg/cpu rw - cgroup cgroup rw,cpu,cpuacct\n"               \
+    "31 24 0:26 / /cg/memory rw,nosuid shared:7 - cgroup cgroup rw,memory\n" \
     "32 24 0:27 / /cg/pids rw - cgroup cgroup rw,pids\n"
 #define V1_SELF "4:memory:/own\n3:pids:/\n2:cpu,cpuacct:/\n0::/\n"
 
@@ -62,7 +64,8 @@ TEST(v1_hierarchies_are_chosen_per_controller)
     wh_err err = {0};
     wh_cgroups *c;
     wh_cgroup *g;
-    const wh_cgroup_limits limits = {.memory_max = 1 << 26, .cpu_shares = 512, .cpu_quota_us = 50000, .pids_max = 64};
+    const wh_cgroup_limits limits = {
+        .memory_max = 1 << 26, .cpu_shares = 512, .cpu_quota_us = 50000, .pids_max = 64};
     fake_root(V1_MOUNTS "33 24 0:28 / /cg/unified rw - cgroup2 cgroup2 rw\n", V1_SELF);
     put("cg/unified/cgroup.controllers", "\n");
     fake_group("cg/memory/own/wherry/pod1", v1_memory);
@@ -93,7 +96,8 @@ TEST(v2_passes_controllers_down_and_numbers_are_the_kubelets)
     wh_err err = {0};
     wh_cgroups *c;
     wh_cgroup *g;
-    const wh_cgroup_limits limits = {.memory_max = 1 << 26, .cpu_shares = 1024, .cpu_quota_us = 20000, .pids_max = 9};
+    const wh_cgroup_limits limits = {
+        .memory_max = 1 << 26, .cpu_shares = 1024, .cpu_quota_us = 20000, .pids_max = 9};
     fake_root("33 24 0:28 / /cg rw - cgroup2 cgroup2 rw\n", "0::/system.slice/wherry.service\n");
     put("cg/cgroup.controllers", "cpuset cpu io memory hugetlb pids\n");
     put("cg/cgroup.subtree_control", "");
@@ -229,7 +233,8 @@ TEST_TIMEOUT(a_process_past_its_memory_is_killed_and_counted, 60)
     wh_cgroup_usage u;
     int status;
     wh_cgroups *c = real_groups(parent);
-    CHECK_OK(wh_cgroup_make(c, "oom", &(wh_cgroup_limits){.memory_max = 32 << 20, .pids_max = 10}, &g, &err), &err);
+    CHECK_OK(wh_cgroup_make(c, "oom", &(wh_cgroup_limits){.memory_max = 32 << 20, .pids_max = 10}, &g, &err),
+             &err);
     pid_t pid = fork();
     if (pid == 0) {
         join(g);
@@ -257,7 +262,8 @@ TEST(a_group_is_counted_killed_and_removed)
     wh_cgroup_usage u;
     int status, failed[2];
     wh_cgroups *c = real_groups(parent);
-    CHECK_OK(wh_cgroup_make(c, "kill", &(wh_cgroup_limits){.pids_max = 4, .cpu_shares = 512}, &g, &err), &err);
+    CHECK_OK(wh_cgroup_make(c, "kill", &(wh_cgroup_limits){.pids_max = 4, .cpu_shares = 512}, &g, &err),
+             &err);
     CHECK(pipe(failed) == 0);
     pid_t pid = fork();
     if (pid == 0) {

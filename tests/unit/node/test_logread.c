@@ -100,7 +100,8 @@ TEST(tail_since_and_limit)
 TEST(foreign_lines_are_left_out)
 {
     setup();
-    put("0.log", "garbage\n\n" T1 "stdout F good\n" "x y\n");
+    put("0.log", "garbage\n\n" T1 "stdout F good\n"
+                 "x y\n");
     auto_free char *text = read_all(&all);
     CHECK_STR(text, "good\n");
     cleanup();

@@ -66,7 +66,8 @@ static void become(const int *fds, int n, bool no_sandbox)
     (void)close_range((unsigned)n, ~0U, 0);
     if (as_uid != 0 && (setgid(as_uid) < 0 || setuid(as_uid) < 0))
         _exit(126);
-    execle(getenv("WH_RUNNER"), "wherry-runner", no_sandbox ? WH_RUNNER_NO_SANDBOX : NULL, NULL, (char *[]){NULL});
+    execle(getenv("WH_RUNNER"), "wherry-runner", no_sandbox ? WH_RUNNER_NO_SANDBOX : NULL, NULL,
+           (char *[]){NULL});
     _exit(127);
 }
 

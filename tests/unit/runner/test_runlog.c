@@ -28,7 +28,8 @@ static void check_lines(const char *expected)
     CHECK(lseek(log_fd, 0, SEEK_SET) == 0);
     CHECK_OK(wh_read_fd(log_fd, 64UL << 20, &text, &n, NULL), NULL);
     wh_buf_init(&got, 64UL << 20);
-    for (char *p = text, *end; *p != '\0'; p = end + 1) { /* without the times, which all have 30 characters */
+    for (char *p = text, *end; *p != '\0';
+         p = end + 1) { /* without the times, which all have 30 characters */
         end = strchr(p, '\n');
         CHECK(end != NULL);
         if (end - p < 31 || p[30] != ' ')
@@ -55,7 +56,8 @@ TEST(lines_are_gathered_per_stream)
     check_lines("stdout F one\nstderr F error\nstdout F two and a half\nstdout F \nstdout P last\n");
     wh_runlog_flush(log);
     put(log, 1, "x\n");
-    check_lines("stdout F one\nstderr F error\nstdout F two and a half\nstdout F \nstdout P last\nstdout F x\n");
+    check_lines(
+        "stdout F one\nstderr F error\nstdout F two and a half\nstdout F \nstdout P last\nstdout F x\n");
 }
 
 /* A line of `n` bytes, in writes of `step`. */
@@ -83,8 +85,13 @@ static void check_length(size_t n, size_t step)
 
 TEST(long_lines_are_cut_at_16_kib)
 {
-    const size_t lengths[] = {1, WH_RUNLOG_LINE_MAX - 1, WH_RUNLOG_LINE_MAX, WH_RUNLOG_LINE_MAX + 1,
-                              2 * WH_RUNLOG_LINE_MAX, 2 * WH_RUNLOG_LINE_MAX + 1, 100000};
+    const size_t lengths[] = {1,
+                              WH_RUNLOG_LINE_MAX - 1,
+                              WH_RUNLOG_LINE_MAX,
+                              WH_RUNLOG_LINE_MAX + 1,
+                              2 * WH_RUNLOG_LINE_MAX,
+                              2 * WH_RUNLOG_LINE_MAX + 1,
+                              100000};
     const size_t steps[] = {1, 7, 4096, WH_RUNLOG_LINE_MAX, WH_RUNLOG_LINE_MAX + 1, 1 << 20};
     for (size_t i = 0; i < WH_ARRAY_LEN(lengths); i++) {
         for (size_t k = 0; k < WH_ARRAY_LEN(steps); k++)

@@ -24,18 +24,18 @@
 
 #define KILLED (-SIGSYS) /* an outcome; 0 is success, positive an errno */
 
-static void *page;     /* read and write, made before the filters */
-static int sock = -1;  /* a listener */
+static void *page;    /* read and write, made before the filters */
+static int sock = -1; /* a listener */
 static int udp = -1;
-static int dir = -1;   /* a folder of ours */
+static int dir = -1; /* a folder of ours */
 static pid_t parent;
 
 /* Raw results, so that no wrapper hides anything. */
-#define ACT(name, expr)                                                                                       \
-    static int name(void)                                                                                     \
-    {                                                                                                         \
-        long rc = (expr);                                                                                     \
-        return rc < 0 ? errno : 0;                                                                            \
+#define ACT(name, expr)            \
+    static int name(void)          \
+    {                              \
+        long rc = (expr);          \
+        return rc < 0 ? errno : 0; \
     }
 
 static char *const no_args[] = {NULL};
@@ -45,7 +45,8 @@ static const struct open_how beneath = {.flags = O_RDONLY, .resolve = RESOLVE_BE
 ACT(act_execve, syscall(SYS_execve, "/bin/true", no_args, no_args))
 ACT(act_fork, syscall(SYS_fork))
 ACT(act_clone_process, syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0))
-ACT(act_clone_thread, syscall(SYS_clone, CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD, 0, 0, 0, 0))
+ACT(act_clone_thread,
+    syscall(SYS_clone, CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD, 0, 0, 0, 0))
 ACT(act_clone3, syscall(SYS_clone3, NULL, 0))
 ACT(act_ptrace, syscall(SYS_ptrace, PTRACE_TRACEME, 0, 0, 0))
 ACT(act_bpf, syscall(SYS_bpf, 0, NULL, 0))
