@@ -144,51 +144,44 @@ static char *service_prefix(const char *name)
     return s;
 }
 
-static WH_PRINTF(3, 4) int put_printf(table *t, const char *name, const char *fmt, ...)
+static char *lower_case(const char *text)
 {
-    va_list args;
-    auto_buf wh_buf value = {0};
-    wh_buf_init(&value, 1024);
-    va_start(args, fmt);
-    wh_buf_vprintf(&value, fmt, args);
-    va_end(args);
-    return put_take(t, name, wh_xstrdup(wh_buf_str(&value)), NULL);
+    char *s = wh_xstrdup(text);
+    for (char *p = s; *p != '\0'; p++)
+        *p = (char)tolower((unsigned char)*p);
+    return s;
 }
 
+/* <S>_PORT_<n>_<PROTO> and its parts, <S>_SERVICE_PORT_<NAME>, and for the first port <S>_SERVICE_PORT and <S>_PORT. */
 static int put_service_port(table *t, const char *prefix, const char *ip, const json_t *port, bool first)
 {
-    long long number = (long long)json_integer_value(json_object_get(port, "port"));
     const char *protocol = wh_json_str(port, "protocol"), *name = wh_json_str(port, "name");
-    bool v6 = strchr(ip, ':') != NULL;
-    auto_free char *upper = service_prefix(protocol == NULL ? "TCP" : protocol);
-    auto_free char *lower = wh_xstrdup(upper);
-    char key[600];
-    int rc = 0;
-    for (char *p = lower; *p != '\0'; p++)
-        *p = (char)tolower((unsigned char)*p);
-    if (name != NULL && *name != '\0') {
-        auto_free char *port_name = service_prefix(name);
-        snprintf(key, sizeof(key), "%s_SERVICE_PORT_%s", prefix, port_name);
-        rc = put_printf(t, key, "%lld", number);
+    auto_free char *upper = service_prefix(protocol == NULL ? "TCP" : protocol), *lower = lower_case(upper);
+    auto_free char *number =
+        wh_xasprintf("%lld", (long long)json_integer_value(json_object_get(port, "port")));
+    auto_free char *base = wh_xasprintf("%s_PORT_%s_%s", prefix, number, upper), *port_name = NULL;
+    char url[600];
+    snprintf(url, sizeof(url), strchr(ip, ':') != NULL ? "%s://[%s]:%s" : "%s://%s:%s", lower, ip, number);
+    if (name != NULL && *name != '\0')
+        port_name = service_prefix(name);
+    const struct {
+        bool wanted;
+        const char *key, *suffix, *value;
+    } rows[] = {{port_name != NULL, prefix, "_SERVICE_PORT_", number},
+                {true, base, "", url},
+                {true, base, "_PROTO", lower},
+                {true, base, "_PORT", number},
+                {true, base, "_ADDR", ip},
+                {first, prefix, "_SERVICE_PORT", number},
+                {first, prefix, "_PORT", url}};
+    for (size_t i = 0; i < WH_ARRAY_LEN(rows); i++) {
+        auto_free char *key =
+            wh_xasprintf("%s%s%s", rows[i].key, rows[i].suffix, i == 0 && port_name != NULL ? port_name : "");
+        int rc = rows[i].wanted ? put_take(t, key, wh_xstrdup(rows[i].value), NULL) : 0;
+        if (rc < 0)
+            return rc;
     }
-    static const char *const suffixes[] = {"", "_PROTO", "_PORT", "_ADDR"};
-    for (size_t i = 0; i < WH_ARRAY_LEN(suffixes) && rc == 0; i++) {
-        snprintf(key, sizeof(key), "%s_PORT_%lld_%s%s", prefix, number, upper, suffixes[i]);
-        if (i == 0)
-            rc = put_printf(t, key, "%s://%s%s%s:%lld", lower, v6 ? "[" : "", ip, v6 ? "]" : "", number);
-        else if (i == 2)
-            rc = put_printf(t, key, "%lld", number);
-        else
-            rc = put_printf(t, key, "%s", i == 1 ? lower : ip);
-    }
-    if (first && rc == 0) {
-        snprintf(key, sizeof(key), "%s_SERVICE_PORT", prefix);
-        rc = put_printf(t, key, "%lld", number);
-        snprintf(key, sizeof(key), "%s_PORT", prefix);
-        if (rc == 0)
-            rc = put_printf(t, key, "%s://%s%s%s:%lld", lower, v6 ? "[" : "", ip, v6 ? "]" : "", number);
-    }
-    return rc;
+    return 0;
 }
 
 static int put_service(table *t, const json_t *service)
@@ -201,7 +194,7 @@ static int put_service(table *t, const json_t *service)
         return 0;
     auto_free char *prefix = service_prefix(name);
     snprintf(key, sizeof(key), "%s_SERVICE_HOST", prefix);
-    int rc = put_printf(t, key, "%s", ip);
+    int rc = put_take(t, key, wh_xstrdup(ip), NULL);
     json_array_foreach(ports, i, port)
     {
         if (rc == 0)

@@ -134,7 +134,7 @@ static void run_over(wh_lifecycle *lc, size_t i, const wh_pod_end *end, wh_time 
     set_end(&life->end, life->attempt, end, now);
     life->pid = 0;
     life->started = 0;
-    c->ran |= life->end.started != 0 || life->state == WH_CONTAINER_RUNNING;
+    c->ran = true; /* also one that ended before its guest began: there is something to show */
     c->stop_sent = c->kill_sent = c->kill_at = 0;
     set_text(&life->message, NULL);
     if (!restarts(lc, i)) {

@@ -86,24 +86,35 @@ static int add_all_keys(payload *p, const json_t *object, int mode, wh_err *err)
     return 0;
 }
 
-static int add_object(wh_volumes *v, const wh_volume_spec *spec, const wh_volume_source *s, payload *p,
+/* The object of a source; 0 and NULL when it is optional and not there. */
+static int get_object(const wh_volumes *v, const wh_volume_source *s, const char *what, json_t **ret,
                       wh_err *err)
 {
-    auto_json json_t *object = NULL;
     const char *kind = s->kind == WH_SOURCE_SECRET ? "Secret" : "ConfigMap";
-    const char *lower = s->kind == WH_SOURCE_SECRET ? "secret" : "configmap";
+    const wh_resolver *resolver = v->resolver;
     wh_err why = {0};
-    int rc = v->resolver == NULL
-                 ? -ENOENT
-                 : v->resolver->get(v->resolver->user, kind, v->spec->namespace_, s->object, &object, &why);
+    int rc = -ENOENT;
+    if (resolver != NULL)
+        rc = resolver->get(resolver->user, kind, v->spec->namespace_, s->object, ret, &why);
     if (rc == -ENOENT && s->optional)
         return 0;
     if (rc == -ENOENT)
         return wh_fail(err, rc, "%s \"%s\" not found in namespace %s: create it, or mark it as optional.",
-                       lower, s->object, v->spec->namespace_);
+                       what, s->object, v->spec->namespace_);
     if (rc < 0)
-        return wh_fail(err, rc, "%s \"%s\": %s", lower, s->object,
+        return wh_fail(err, rc, "%s \"%s\": %s", what, s->object,
                        why.msg[0] == '\0' ? "is not known yet." : why.msg);
+    return 0;
+}
+
+static int add_object(const wh_volumes *v, const wh_volume_spec *spec, const wh_volume_source *s, payload *p,
+                      wh_err *err)
+{
+    auto_json json_t *object = NULL;
+    const char *what = s->kind == WH_SOURCE_SECRET ? "secret" : "configmap";
+    int rc = get_object(v, s, what, &object, err);
+    if (rc < 0 || object == NULL)
+        return rc;
     if (s->n_items == 0)
         return add_all_keys(p, object, spec->default_mode, err);
     for (size_t i = 0; i < s->n_items; i++) {
@@ -114,7 +125,7 @@ static int add_object(wh_volumes *v, const wh_volume_spec *spec, const wh_volume
         if (rc == -ENOENT && s->optional)
             continue;
         if (rc < 0)
-            return wh_wrap(err, "%s \"%s\"", lower, s->object);
+            return wh_wrap(err, "%s \"%s\"", what, s->object);
         rc = add_file(p, item->path, data, n, item->mode < 0 ? spec->default_mode : item->mode, err);
         if (rc < 0)
             return rc;

@@ -18,8 +18,9 @@ static inline WH_UNUSED json_t *yaml(const char *text)
     return one;
 }
 
-#define POD_HEAD                                                                                                          \
-    "apiVersion: v1\nkind: Pod\nmetadata:\n  name: web\n  namespace: shop\n  uid: 0a1b2c3d-0000-4000-8000-00000000000f\n" \
+#define POD_HEAD                                                             \
+    "apiVersion: v1\nkind: Pod\nmetadata:\n  name: web\n  namespace: shop\n" \
+    "  uid: 0a1b2c3d-0000-4000-8000-00000000000f\n"                          \
     "  labels: {app: web, tier: front}\n"
 
 /* POD_HEAD with the rest, which begins with "spec:\n". */

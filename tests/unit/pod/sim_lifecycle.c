@@ -462,7 +462,7 @@ static void run_pod(sim *s)
             else if (!s->finished)
                 delete_pod(s);
         }
-        if (s->deleted_at != 0 && !s->finished && s->now - s->deleted_at > 10 * WH_MINUTE)
+        if (s->deleted_at != 0 && s->now - s->deleted_at > 10 * WH_MINUTE)
             fail(s, "deleted ten minutes ago and still there");
     }
 }

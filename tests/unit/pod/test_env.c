@@ -5,9 +5,10 @@
 
 static json_t *objects(void)
 {
-    return yaml(
-        "- {apiVersion: v1, kind: ConfigMap, metadata: {name: cm, namespace: shop}, data: {a: '1', b-c: two, bad=key: x}}\n"
-        "- {apiVersion: v1, kind: Secret, metadata: {name: s, namespace: shop}, data: {pw: '/v8=', nul: YQBi, bad: '%'}}\n");
+    return yaml("- {apiVersion: v1, kind: ConfigMap, metadata: {name: cm, "
+                "namespace: shop}, data: {a: '1', b-c: two, bad=key: x}}\n"
+                "- {apiVersion: v1, kind: Secret, metadata: {name: s, "
+                "namespace: shop}, data: {pw: '/v8=', nul: YQBi, bad: '%'}}\n");
 }
 
 static const char *env_of(wh_strv env, const char *name)
@@ -57,9 +58,9 @@ static void refused(const char *rest, int code, const char *part)
     CHECK(env == NULL);
 }
 
-#define ENV(list)                                                                                            \
-    "spec:\n  containers:\n  - name: c\n    image: i\n    resources: {limits: {cpu: 1500m}}\n    env: " list \
-    "\n"
+#define ENV(list)                                                                              \
+    "spec:\n  containers:\n  - name: c\n    image: i\n    resources: {limits: {cpu: 1500m}}\n" \
+    "    env: " list "\n"
 
 TEST(expansion)
 {
@@ -87,22 +88,24 @@ TEST(expansion)
 TEST(order_and_references)
 {
     char *image[] = {(char[]){"PATH=/bin"}, (char[]){"A=image"}, NULL};
-    auto_strv wh_strv env = build(
-        "spec:\n  containers:\n  - name: c\n    image: i\n    resources: {limits: {cpu: 1500m}}\n"
-        "    envFrom: [{prefix: P_, configMapRef: {name: cm}}, {configMapRef: {name: none, optional: true}}, "
-        "{configMapRef: {name: cm}}]\n"
-        "    env:\n    - {name: A, value: 'pre $(P_a)'}\n    - {name: B, value: '$(A)/$(LATER)'}\n"
-        "    - {name: LATER, value: x}\n    - {name: K, valueFrom: {configMapKeyRef: {name: cm, key: b-c}}}\n"
-        "    - {name: O, valueFrom: {secretKeyRef: {name: cm, key: zz, optional: true}}}\n"
-        "    - {name: S, valueFrom: {secretKeyRef: {name: s, key: pw}}}\n"
-        "    - {name: NODE, valueFrom: {fieldRef: {fieldPath: spec.nodeName}}}\n"
-        "    - {name: IP, valueFrom: {fieldRef: {fieldPath: status.podIP}}}\n"
-        "    - {name: L, valueFrom: {fieldRef: {fieldPath: \"metadata.labels['tier']\"}}}\n"
-        "    - {name: NL, valueFrom: {fieldRef: {fieldPath: \"metadata.labels['no']\"}}}\n"
-        "    - {name: CPU, valueFrom: {resourceFieldRef: {resource: limits.cpu}}}\n"
-        "    - {name: MCPU, valueFrom: {resourceFieldRef: {resource: requests.cpu, divisor: 1m}}}\n"
-        "    - {name: MEM, valueFrom: {resourceFieldRef: {resource: limits.memory, divisor: 1Mi}}}\n",
-        NULL, image);
+    auto_strv wh_strv env =
+        build("spec:\n  containers:\n  - name: c\n    image: i\n    resources: {limits: {cpu: 1500m}}\n"
+              "    envFrom: [{prefix: P_, configMapRef: {name: cm}}, {configMapRef: {name: none, "
+              "optional: true}}, "
+              "{configMapRef: {name: cm}}]\n"
+              "    env:\n    - {name: A, value: 'pre $(P_a)'}\n    - {name: B, value: '$(A)/$(LATER)'}\n"
+              "    - {name: LATER, value: x}\n    - {name: K, valueFrom: {configMapKeyRef: {name: cm, "
+              "key: b-c}}}\n"
+              "    - {name: O, valueFrom: {secretKeyRef: {name: cm, key: zz, optional: true}}}\n"
+              "    - {name: S, valueFrom: {secretKeyRef: {name: s, key: pw}}}\n"
+              "    - {name: NODE, valueFrom: {fieldRef: {fieldPath: spec.nodeName}}}\n"
+              "    - {name: IP, valueFrom: {fieldRef: {fieldPath: status.podIP}}}\n"
+              "    - {name: L, valueFrom: {fieldRef: {fieldPath: \"metadata.labels['tier']\"}}}\n"
+              "    - {name: NL, valueFrom: {fieldRef: {fieldPath: \"metadata.labels['no']\"}}}\n"
+              "    - {name: CPU, valueFrom: {resourceFieldRef: {resource: limits.cpu}}}\n"
+              "    - {name: MCPU, valueFrom: {resourceFieldRef: {resource: requests.cpu, divisor: 1m}}}\n"
+              "    - {name: MEM, valueFrom: {resourceFieldRef: {resource: limits.memory, divisor: 1Mi}}}\n",
+              NULL, image);
     static const struct {
         const char *name, *value;
     } rows[] = {{"PATH", "/bin"},        {"P_a", "1"},   {"P_b-c", "two"},
@@ -123,11 +126,14 @@ TEST(what_is_missing)
             "couldn't find key zz in ConfigMap shop/cm");
     refused(ENV("[{name: A, valueFrom: {configMapKeyRef: {name: none, key: zz}}}]"), -ENOENT,
             "configmap \"none\" not found");
-    refused(ENV("[{name: A, valueFrom: {secretKeyRef: {name: later, key: zz, optional: true}}}]"), -EAGAIN,
-            "not known yet");
+    refused(ENV("[{name: A, valueFrom: {secretKeyRef: {name: later, "
+                "key: zz, optional: true}}}]"),
+            -EAGAIN, "not known yet");
     refused(ENV("[{name: A, valueFrom: {secretKeyRef: {name: s, key: nul}}}]"), -EINVAL, "NUL byte");
     refused(ENV("[{name: A, valueFrom: {secretKeyRef: {name: s, key: bad}}}]"), -EBADMSG, "not base64");
-    refused(ENV("[{name: A, valueFrom: {fieldRef: {fieldPath: status.podIP}}}]"), -EAGAIN, "not known yet");
+    refused(ENV("[{name: A, "
+                "valueFrom: {fieldRef: {fieldPath: status.podIP}}}]"),
+            -EAGAIN, "not known yet");
 }
 
 TEST(an_environment_has_a_size)
@@ -143,11 +149,14 @@ TEST(an_environment_has_a_size)
 
 TEST(service_variables)
 {
-    auto_json json_t *services = yaml(
-        "- {metadata: {name: kubernetes, namespace: default}, spec: {clusterIP: 10.0.0.1, ports: [{name: https, port: 443}]}}\n"
-        "- {metadata: {name: red-db, namespace: shop}, spec: {clusterIP: 10.0.0.9, ports: [{port: 1, protocol: UDP}, {port: 2}]}}\n"
-        "- {metadata: {name: headless, namespace: shop}, spec: {clusterIP: None, ports: [{port: 1}]}}\n"
-        "- {metadata: {name: other, namespace: elsewhere}, spec: {clusterIP: 10.0.0.8, ports: [{port: 1}]}}\n");
+    auto_json json_t *services =
+        yaml("- {metadata: {name: kubernetes, namespace: default}, spec: {clusterIP: 10.0.0.1, "
+             "ports: [{name: https, port: 443}]}}\n"
+             "- {metadata: {name: red-db, namespace: shop}, spec: {clusterIP: 10.0.0.9, "
+             "ports: [{port: 1, protocol: UDP}, {port: 2}]}}\n"
+             "- {metadata: {name: headless, namespace: shop}, spec: {clusterIP: None, ports: [{port: 1}]}}\n"
+             "- {metadata: {name: other, namespace: elsewhere}, spec: {clusterIP: 10.0.0.8, "
+             "ports: [{port: 1}]}}\n");
     auto_strv wh_strv env =
         build(ENV("[{name: U, value: '$(RED_DB_SERVICE_HOST)'}, {name: KUBERNETES_PORT, value: mine}]"),
               services, NULL);

@@ -69,9 +69,9 @@ TEST(restart_policies)
 TEST(rules_restart_by_exit_code)
 {
     auto_drive drive d = {0};
-    begin_running(&d,
-                  "spec:\n  restartPolicy: Never\n  containers:\n  - name: c\n    image: 'a/b:1'\n"
-                  "    restartPolicyRules: [{action: Restart, exitCodes: {operator: In, values: [42]}}]\n");
+    begin_running(&d, "spec:\n  restartPolicy: Never\n  containers:\n  - name: c\n    image: 'a/b:1'\n"
+                      "    restartPolicyRules: [{action: Restart, exitCodes: {operator: In, "
+                      "values: [42]}}]\n");
     CHECK_STR(exits(&d, 0, 0, 42), "start 0.1");
     runs(&d, 0, 1);
     CHECK_STR(exits(&d, 0, 1, 41), "teardown");
@@ -166,7 +166,8 @@ TEST(volumes_and_starts_are_tried_again)
 #define INIT                                                                                     \
     "spec:\n  restartPolicy: Never\n  terminationGracePeriodSeconds: 10\n  initContainers:\n"    \
     "  - {name: one, image: 'a/b:1'}\n  - {name: side, image: 'a/b:1', restartPolicy: Always}\n" \
-    "  - {name: two, image: 'a/b:1'}\n  containers:\n  - {name: m, image: 'a/b:1'}\n  - {name: o, image: 'a/b:1'}\n"
+    "  - {name: two, image: 'a/b:1'}\n  containers:\n  - {name: m, image: 'a/b:1'}\n"            \
+    "  - {name: o, image: 'a/b:1'}\n"
 
 static void begin_init(drive *d)
 {
@@ -277,11 +278,10 @@ TEST(deletion_before_anything_ran)
 TEST(sidecars_stop_last_and_in_reverse)
 {
     auto_drive drive d = {0};
-    begin(
-        &d,
-        "spec:\n  terminationGracePeriodSeconds: 10\n  initContainers:\n"
-        "  - {name: a, image: 'a/b:1', restartPolicy: Always}\n  - {name: b, image: 'a/b:1', restartPolicy: Always}\n"
-        "  containers:\n  - {name: m, image: 'a/b:1'}\n");
+    begin(&d, "spec:\n  terminationGracePeriodSeconds: 10\n  initContainers:\n"
+              "  - {name: a, image: 'a/b:1', restartPolicy: Always}\n  - {name: b, image: 'a/b:1', "
+              "restartPolicy: Always}\n"
+              "  containers:\n  - {name: m, image: 'a/b:1'}\n");
     simple(&d, WH_POD_VOLUMES_READY);
     for (size_t i = 3; i > 0; i--)
         image(&d, i - 1);
@@ -458,7 +458,8 @@ TEST(a_changed_image_restarts_the_container)
     auto_drive drive d = {0};
     wh_err err = {0};
     begin_running(&d, ONE("Never"));
-    wh_pod_spec *next = pod("spec:\n  restartPolicy: Never\n  containers:\n  - {name: c, image: 'a/b:2'}\n");
+    wh_pod_spec *next = pod("spec:\n  restartPolicy: Never\n  containers:\n"
+                            "  - {name: c, image: 'a/b:2'}\n");
     CHECK_OK(wh_lifecycle_set_spec(d.lc, next, &err), &err);
     wh_pod_spec_free(d.spec);
     d.spec = next;

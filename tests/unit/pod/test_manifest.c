@@ -3,10 +3,13 @@
 #include "pods.h"
 
 #define T0 (1700000000 * WH_SEC)
-#define POD "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: {containers: [{name: c, image: i}]}\n"
+#define POD                                            \
+    "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\n" \
+    "spec: {containers: [{name: c, image: i}]}\n"
 #define JOB(more)                                                                \
     "apiVersion: batch/v1\nkind: Job\nmetadata: {name: j, uid: u}\nspec: {" more \
-    "template: {metadata: {labels: {x: z}}, spec: {restartPolicy: Never, containers: [{name: c, image: i}]}}}\n"
+    "template: {metadata: {labels: {x: z}}, spec: {restartPolicy: Never, "       \
+    "containers: [{name: c, image: i}]}}}\n"
 
 static void refused(const char *text, int code, const char *part)
 {
@@ -54,12 +57,12 @@ TEST(what_is_refused)
     refused("a: [\n", -EBADMSG, "f.yaml: line ");
     refused(JOB("podFailurePolicy: {}, "), -EOPNOTSUPP, "spec.podFailurePolicy");
     refused(JOB("completionMode: Indexed, "), -EINVAL, "spec.completions: is required");
-    refused(
-        "apiVersion: batch/v1\nkind: Job\nmetadata: {name: j}\nspec: {template: {spec: {containers: [{name: c, image: i}]}}}\n",
-        -EINVAL, "a job needs OnFailure or Never");
-    refused(
-        "apiVersion: batch/v1\nkind: Job\nmetadata: {name: j}\nspec: {template: {spec: {restartPolicy: Never, containers: []}}}\n",
-        -EINVAL, "the pod of its template: spec.containers");
+    refused("apiVersion: batch/v1\nkind: Job\nmetadata: {name: j}\n"
+            "spec: {template: {spec: {containers: [{name: c, image: i}]}}}\n",
+            -EINVAL, "a job needs OnFailure or Never");
+    refused("apiVersion: batch/v1\nkind: Job\nmetadata: {name: j}\n"
+            "spec: {template: {spec: {restartPolicy: Never, containers: []}}}\n",
+            -EINVAL, "the pod of its template: spec.containers");
 }
 
 static wh_job *job(const char *text)

@@ -64,26 +64,30 @@ TEST(divisors)
     CHECK_INT(wh_quantity_divide(q, by), ==, 64);
 }
 
-#define FULL                                                                                                                     \
-    "spec:\n  restartPolicy: OnFailure\n  activeDeadlineSeconds: 60\n  terminationGracePeriodSeconds: 5\n"                       \
-    "  hostname: front\n  nodeName: n1\n  serviceAccountName: bot\n  imagePullSecrets: [{name: reg}]\n"                          \
-    "  securityContext: {runAsUser: 1000, fsGroup: 2000, runAsNonRoot: true}\n"                                                  \
-    "  initContainers:\n"                                                                                                        \
-    "  - {name: setup, image: a/b@sha256:00, command: [setup]}\n"                                                                \
-    "  - {name: log, image: 'a/log:latest', restartPolicy: Always}\n"                                                            \
-    "  containers:\n"                                                                                                            \
-    "  - name: main\n    image: a/b:1\n    command: [run, $(X)]\n    args: ['1']\n"                                              \
-    "    env: [{name: X, value: z}, {name: P, valueFrom: {fieldRef: {fieldPath: metadata.name}}}]\n"                             \
-    "    envFrom: [{prefix: C_, configMapRef: {name: cm, optional: true}}]\n"                                                    \
-    "    ports: [{containerPort: 80, name: http}]\n"                                                                             \
-    "    resources: {limits: {cpu: 500m, memory: 64Mi}, requests: {cpu: 0.1}}\n"                                                 \
-    "    volumeMounts: [{name: data, mountPath: /data, subPath: in}, {name: cfg, mountPath: /etc/cfg, readOnly: true}]\n"        \
-    "    terminationMessagePolicy: FallbackToLogsOnError\n    lifecycle: {stopSignal: SIGINT}\n"                                 \
-    "    livenessProbe: {httpGet: {port: 80}}\n"                                                                                 \
-    "    futureField: {kept: true}\n"                                                                                            \
-    "  volumes:\n  - {name: data, emptyDir: {medium: Memory, sizeLimit: 1Mi}}\n"                                                 \
-    "  - {name: cfg, projected: {defaultMode: 256, sources: [{configMap: {name: cm, items: [{key: a, path: d/a, mode: 292}]}}, " \
-    "{serviceAccountToken: {path: token, expirationSeconds: 700}}, {downwardAPI: {items: [{path: l, fieldRef: {fieldPath: "      \
+#define FULL                                                                                            \
+    "spec:\n  restartPolicy: OnFailure\n  activeDeadlineSeconds: 60\n"                                  \
+    "  terminationGracePeriodSeconds: 5\n"                                                              \
+    "  hostname: front\n  nodeName: n1\n  serviceAccountName: bot\n  imagePullSecrets: [{name: reg}]\n" \
+    "  securityContext: {runAsUser: 1000, fsGroup: 2000, runAsNonRoot: true}\n"                         \
+    "  initContainers:\n"                                                                               \
+    "  - {name: setup, image: a/b@sha256:00, command: [setup]}\n"                                       \
+    "  - {name: log, image: 'a/log:latest', restartPolicy: Always}\n"                                   \
+    "  containers:\n"                                                                                   \
+    "  - name: main\n    image: a/b:1\n    command: [run, $(X)]\n    args: ['1']\n"                     \
+    "    env: [{name: X, value: z}, {name: P, valueFrom: {fieldRef: {fieldPath: metadata.name}}}]\n"    \
+    "    envFrom: [{prefix: C_, configMapRef: {name: cm, optional: true}}]\n"                           \
+    "    ports: [{containerPort: 80, name: http}]\n"                                                    \
+    "    resources: {limits: {cpu: 500m, memory: 64Mi}, requests: {cpu: 0.1}}\n"                        \
+    "    volumeMounts: [{name: data, mountPath: /data, subPath: in}, "                                  \
+    "{name: cfg, mountPath: /etc/cfg, readOnly: true}]\n"                                               \
+    "    terminationMessagePolicy: FallbackToLogsOnError\n    lifecycle: {stopSignal: SIGINT}\n"        \
+    "    livenessProbe: {httpGet: {port: 80}}\n"                                                        \
+    "    futureField: {kept: true}\n"                                                                   \
+    "  volumes:\n  - {name: data, emptyDir: {medium: Memory, sizeLimit: 1Mi}}\n"                        \
+    "  - {name: cfg, projected: {defaultMode: 256, sources: [{configMap: {name: cm, "                   \
+    "items: [{key: a, path: d/a, mode: 292}]}}, "                                                       \
+    "{serviceAccountToken: {path: token, expirationSeconds: 700}}, "                                    \
+    "{downwardAPI: {items: [{path: l, fieldRef: {fieldPath: "                                           \
     "metadata.labels}}]}}]}}\n  - {name: none}\n"
 
 TEST(a_pod_with_everything)
@@ -157,8 +161,12 @@ TEST(wrong_types_are_named_by_their_path)
     bad_pod(ONE "    env: [{name: A, value: '1'}, {name: B, value: '1'}, {name: C, value: 5}]\n", -EINVAL,
             "spec.containers[0].env[2].value: expected a string, found a number: put it in quotes.");
     bad_pod(ONE "    args: x\n", -EINVAL, "spec.containers[0].args: expected a list, found a string.");
-    bad_pod(ONE "    args: [1]\n", -EINVAL, "spec.containers[0].args[0]: expected a string, found a number");
-    bad_pod(ONE "    args: [~]\n", -EINVAL, "spec.containers[0].args[0]: expected a string, found null");
+    bad_pod(ONE "    args: [1]\n", -EINVAL,
+            "spec.containers[0].args[0]: expected a string, "
+            "found a number");
+    bad_pod(ONE "    args: [~]\n", -EINVAL,
+            "spec.containers[0].args[0]: expected a string, "
+            "found null");
     bad_pod(ONE "    ports: [{containerPort: '80'}]\n", -EINVAL,
             "containerPort: expected a whole number, found a string");
     bad_pod(ONE "    ports: [{containerPort: 65536}]\n", -EINVAL, "65536 is not within 1 and 65535");
@@ -180,8 +188,8 @@ TEST(wrong_types_are_named_by_their_path)
     bad_pod(ONE "    env: [{name: A=B, value: x}]\n", -EINVAL, "cannot be the name of a variable");
     bad_pod(ONE "    env: [{name: A, valueFrom: {fieldRef: {fieldPath: spec.secret}}}]\n", -EINVAL,
             "fieldPath: 'spec.secret' is not a field");
-    bad_pod(ONE
-            "    env: [{name: A, valueFrom: {resourceFieldRef: {resource: limits.cpu, containerName: d}}}]\n",
+    bad_pod(ONE "    env: [{name: A, valueFrom: {resourceFieldRef: {resource: limits.cpu, "
+                "containerName: d}}}]\n",
             -EINVAL, "the pod has no container 'd'");
     bad_pod(ONE "    securityContext: {runAsNonRoot: true, runAsUser: 0}\n", -EINVAL, "contradicts");
 }
@@ -203,10 +211,9 @@ TEST(mounts_must_fit)
             bad_sub[i]);
         bad_pod(text, -EINVAL, "subPath: ");
     }
-    bad_pod(
-        ONE
-        "    volumeMounts: [{name: v, mountPath: /v}, {name: v, mountPath: /v}]\n  volumes: [{name: v}]\n",
-        -EINVAL, "used twice");
+    bad_pod(ONE "    volumeMounts: [{name: v, mountPath: /v}, {name: v, mountPath: /v}]\n"
+                "  volumes: [{name: v}]\n",
+            -EINVAL, "used twice");
     bad_pod(ONE "  volumes: [{name: v, configMap: {name: c, items: [{key: a, path: ../a}]}}]\n", -EINVAL,
             "without '..'");
     bad_pod(ONE "  volumes: [{name: v, emptyDir: {}, hostPath: {path: /x}}]\n", -EINVAL, "is of two kinds");
@@ -219,11 +226,11 @@ TEST(what_the_node_does_not_do_is_named_at_once)
     wh_err err = {0};
     wh_pod_spec *spec = NULL;
     auto_json json_t *object = yaml(
-        POD_HEAD
-        "spec:\n  hostPID: true\n  os: {name: windows}\n  containers:\n  - name: c\n    image: i\n"
-        "    securityContext: {privileged: true}\n    lifecycle: {preStop: {exec: {command: [x]}}}\n"
-        "  volumes: [{name: a, persistentVolumeClaim: {claimName: x}}, {name: b, nfs: {server: s, path: /}}, "
-        "{name: h, hostPath: {path: /dev/null, type: CharDevice}}]\n");
+        POD_HEAD "spec:\n  hostPID: true\n  os: {name: windows}\n  containers:\n  - name: c\n    image: i\n"
+                 "    securityContext: {privileged: true}\n    lifecycle: {preStop: {exec: {command: [x]}}}\n"
+                 "  volumes: [{name: a, persistentVolumeClaim: {claimName: x}}, {name: b, nfs: {server: s, "
+                 "path: /}}, "
+                 "{name: h, hostPath: {path: /dev/null, type: CharDevice}}]\n");
     CHECK_FAIL(wh_pod_spec_parse(object, &spec, &why, &err), -EOPNOTSUPP);
     const char *text = wh_buf_str(&why);
     static const char *const parts[] = {"spec.hostPID",

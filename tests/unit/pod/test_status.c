@@ -22,9 +22,11 @@ static const json_t *find_condition(const json_t *status, const char *type)
     return NULL;
 }
 
-#define POD                                                                                                        \
-    "  generation: 3\nspec:\n  terminationGracePeriodSeconds: 1\n  containers:\n  - name: c\n    image: 'a/b:1'\n" \
-    "    resources: {requests: {cpu: 100m}}\n    volumeMounts: [{name: v, mountPath: /v, readOnly: true}]\n"       \
+#define POD                                                                                    \
+    "  generation: 3\nspec:\n  terminationGracePeriodSeconds: 1\n  containers:\n  - name: c\n" \
+    "    image: 'a/b:1'\n"                                                                     \
+    "    resources: {requests: {cpu: 100m}}\n    volumeMounts: [{name: v, "                    \
+    "mountPath: /v, readOnly: true}]\n"                                                        \
     "  volumes: [{name: v}]\n"
 
 TEST(a_waiting_and_a_running_pod)
@@ -122,9 +124,8 @@ TEST(the_whole_pod)
 TEST(init_containers_have_a_list_of_their_own)
 {
     auto_drive drive d = {0};
-    begin(
-        &d,
-        "spec:\n  restartPolicy: Never\n  initContainers: [{name: i, image: 'x:1'}]\n  containers: [{name: c, image: 'x:1'}]\n");
+    begin(&d, "spec:\n  restartPolicy: Never\n  initContainers: [{name: i, image: 'x:1'}]\n"
+              "  containers: [{name: c, image: 'x:1'}]\n");
     simple(&d, WH_POD_VOLUMES_READY);
     image(&d, 0);
     runs(&d, 0, 0);
@@ -183,11 +184,13 @@ TEST(classes_of_service)
 
 TEST(groups_and_limits)
 {
-    auto_pod_spec wh_pod_spec *spec = pod(
-        "spec:\n  overhead: {cpu: 10m}\n  initContainers:\n  - {name: i, image: i, resources: {requests: {cpu: 2, memory: 1Ki}}}\n"
-        "  - {name: s, image: i, restartPolicy: Always, resources: {requests: {cpu: 100m, memory: 1Ki}}}\n"
-        "  containers:\n  - {name: a, image: i, resources: {limits: {cpu: 500m, memory: 64Mi}}}\n"
-        "  - {name: b, image: i}\n");
+    auto_pod_spec wh_pod_spec *spec =
+        pod("spec:\n  overhead: {cpu: 10m}\n  initContainers:\n"
+            "  - {name: i, image: i, resources: {requests: {cpu: 2, memory: 1Ki}}}\n"
+            "  - {name: s, image: i, restartPolicy: Always, resources: {requests: {cpu: 100m, "
+            "memory: 1Ki}}}\n"
+            "  containers:\n  - {name: a, image: i, resources: {limits: {cpu: 500m, memory: 64Mi}}}\n"
+            "  - {name: b, image: i}\n");
     auto_free char *path = wh_pod_cgroup_path(spec), *own = wh_container_cgroup_path(spec, 2, 1);
     CHECK_STR(path, "kubepods/burstable/pod0a1b2c3d-0000-4000-8000-00000000000f");
     CHECK_CONTAINS(own, "/a.1");

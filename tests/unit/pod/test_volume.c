@@ -41,9 +41,9 @@ static void set_up(fixture *f, const char *rest, bool privileged)
     snprintf(f->root, sizeof(f->root), "/tmp/wh-volume-XXXXXX");
     CHECK(mkdtemp(f->root) != NULL);
     if (f->objects == NULL)
-        f->objects = yaml(
-            "- {kind: ConfigMap, metadata: {name: cm}, data: {a: one, b: two}, binaryData: {raw: AAE=}}\n"
-            "- {kind: Secret, metadata: {name: s}, data: {pw: c2VjcmV0}}\n");
+        f->objects = yaml("- {kind: ConfigMap, metadata: {name: cm}, data: {a: one, "
+                          "b: two}, binaryData: {raw: AAE=}}\n"
+                          "- {kind: Secret, metadata: {name: s}, data: {pw: c2VjcmV0}}\n");
     f->resolver = (wh_resolver){.get = resolve, .user = f->objects};
     f->spec = pod(rest);
     f->v = wh_volumes_new(&(wh_volumes_config){.root = f->root,
@@ -102,14 +102,17 @@ static struct stat stat_of(fixture *f, const char *path)
     return st;
 }
 
-#define FILES                                                                                                                             \
-    "spec:\n  containers:\n  - name: c\n    image: i\n    volumeMounts: [{name: cm, mountPath: /etc/cm}, {name: all, mountPath: /all}]\n" \
-    "  volumes:\n  - {name: cm, configMap: {name: cm, defaultMode: 256}}\n  - {name: sec, secret: {secretName: s}}\n"                     \
-    "  - name: all\n    projected:\n      sources:\n"                                                                                     \
-    "      - {configMap: {name: cm, items: [{key: a, path: deep/er/a, mode: 511}, {key: b, path: deep/b}]}}\n"                            \
-    "      - {secret: {name: none, optional: true}}\n"                                                                                    \
-    "      - {downwardAPI: {items: [{path: labels, fieldRef: {fieldPath: metadata.labels}}, "                                             \
-    "{path: cpu, resourceFieldRef: {containerName: c, resource: limits.memory, divisor: 1Mi}}]}}\n"                                       \
+#define FILES                                                                                       \
+    "spec:\n  containers:\n  - name: c\n    image: i\n    volumeMounts: [{name: cm, "               \
+    "mountPath: /etc/cm}, {name: all, mountPath: /all}]\n"                                          \
+    "  volumes:\n  - {name: cm, configMap: {name: cm, defaultMode: 256}}\n"                         \
+    "  - {name: sec, secret: {secretName: s}}\n"                                                    \
+    "  - name: all\n    projected:\n      sources:\n"                                               \
+    "      - {configMap: {name: cm, items: [{key: a, path: deep/er/a, "                             \
+    "mode: 511}, {key: b, path: deep/b}]}}\n"                                                       \
+    "      - {secret: {name: none, optional: true}}\n"                                              \
+    "      - {downwardAPI: {items: [{path: labels, fieldRef: {fieldPath: metadata.labels}}, "       \
+    "{path: cpu, resourceFieldRef: {containerName: c, resource: limits.memory, divisor: 1Mi}}]}}\n" \
     "      - {serviceAccountToken: {path: token, audience: vault, expirationSeconds: 1000}}\n"
 
 static void check_files(bool privileged)
@@ -205,11 +208,12 @@ TEST(what_is_missing_is_said)
     auto_fixture fixture f = {0};
     wh_err err = {0};
     set_up(&f,
-           "spec:\n  containers: [{name: c, image: i}]\n  volumes: [{name: v, configMap: {name: none}}]\n",
+           "spec:\n  containers: [{name: c, image: i}]\n"
+           "  volumes: [{name: v, configMap: {name: none}}]\n",
            false);
-    CHECK_ERR(
-        wh_volumes_mount(f.v, NOW, &err), -ENOENT, &err,
-        "volume 'v': configmap \"none\" not found in namespace shop: create it, or mark it as optional.");
+    CHECK_ERR(wh_volumes_mount(f.v, NOW, &err), -ENOENT, &err,
+              "volume 'v': configmap \"none\" not found in namespace shop: create it, "
+              "or mark it as optional.");
     json_array_append_new(f.objects,
                           json_pack("{s:s, s:{s:s}}", "kind", "ConfigMap", "metadata", "name", "none"));
     CHECK_OK(wh_volumes_mount(f.v, NOW, &err), &err);
@@ -223,17 +227,21 @@ TEST(hostile_keys)
                                                        "metadata", "name", "cm", "data", keys[i], "x")};
         wh_err err = {0};
         set_up(&f,
-               "spec:\n  containers: [{name: c, image: i}]\n  volumes: [{name: v, configMap: {name: cm}}]\n",
+               "spec:\n  containers: [{name: c, image: i}]\n"
+               "  volumes: [{name: v, configMap: {name: cm}}]\n",
                false);
         CHECK_ERR(wh_volumes_mount(f.v, NOW, &err), -EINVAL, &err, "cannot be a file's name");
     }
 }
 
-#define EMPTY                                                                                                       \
-    "spec:\n  securityContext: {fsGroup: 77}\n  containers:\n  - name: c\n    image: i\n    volumeMounts:\n"        \
-    "    - {name: d, mountPath: /d}\n    - {name: m, mountPath: /m, readOnly: true}\n"                              \
-    "    - {name: d, mountPath: /sub, subPath: x/y}\n    - {name: d, mountPath: /expr, subPathExpr: 'p-$(NAME)'}\n" \
-    "  volumes: [{name: d, emptyDir: {sizeLimit: 64Ki}}, {name: m, emptyDir: {medium: Memory, sizeLimit: 1Mi}}]\n"
+#define EMPTY                                                                                   \
+    "spec:\n  securityContext: {fsGroup: 77}\n  containers:\n  - name: c\n    image: i\n"       \
+    "    volumeMounts:\n"                                                                       \
+    "    - {name: d, mountPath: /d}\n    - {name: m, mountPath: /m, readOnly: true}\n"          \
+    "    - {name: d, mountPath: /sub, subPath: x/y}\n    - {name: d, mountPath: /expr, "        \
+    "subPathExpr: 'p-$(NAME)'}\n"                                                               \
+    "  volumes: [{name: d, emptyDir: {sizeLimit: 64Ki}}, {name: m, emptyDir: {medium: Memory, " \
+    "sizeLimit: 1Mi}}]\n"
 
 static void write_in(int dirfd, const char *name, size_t n)
 {
@@ -309,13 +317,13 @@ TEST(sub_paths_do_not_lead_out)
     wh_err err = {0};
     wh_mount *mounts = NULL;
     size_t n = 0;
-    set_up(
-        &f,
-        "spec:\n  containers:\n  - name: c\n    image: i\n    volumeMounts: [{name: d, mountPath: /d, subPath: out/x}]\n"
-        "  - name: g\n    image: i\n    volumeMounts: [{name: d, mountPath: /d, subPath: file}]\n"
-        "  - name: h\n    image: i\n    volumeMounts: [{name: d, mountPath: /d, subPath: in/new}]\n"
-        "  volumes: [{name: d}]\n",
-        false);
+    set_up(&f,
+           "spec:\n  containers:\n  - name: c\n    image: i\n    volumeMounts: [{name: d, "
+           "mountPath: /d, subPath: out/x}]\n"
+           "  - name: g\n    image: i\n    volumeMounts: [{name: d, mountPath: /d, subPath: file}]\n"
+           "  - name: h\n    image: i\n    volumeMounts: [{name: d, mountPath: /d, subPath: in/new}]\n"
+           "  volumes: [{name: d}]\n",
+           false);
     CHECK_OK(wh_volumes_mount(f.v, NOW, &err), &err);
     auto_free char *out = wh_xasprintf("%s/" UID_TEXT "/volumes/d/out", f.root);
     auto_free char *in = wh_xasprintf("%s/" UID_TEXT "/volumes/d/in", f.root);
@@ -348,7 +356,8 @@ TEST(host_paths)
     CHECK(mkdtemp(dir) != NULL);
     auto_free char *text = wh_xasprintf(
         "spec:\n  containers:\n  - {name: c, image: i, volumeMounts: [{name: h, mountPath: /h}]}\n"
-        "  volumes: [{name: h, hostPath: {path: %s}}, {name: w, hostPath: {path: %s/new, type: DirectoryOrCreate}}]\n",
+        "  volumes: [{name: h, hostPath: {path: %s}}, {name: w, "
+        "hostPath: {path: %s/new, type: DirectoryOrCreate}}]\n",
         dir, dir);
     set_up(&f, text, false);
     CHECK_OK(wh_volumes_mount(f.v, NOW, &err), &err);
@@ -370,12 +379,13 @@ TEST(termination_messages)
     wh_err err = {0};
     wh_mount *mounts = NULL;
     size_t n = 0;
-    set_up(
-        &f,
-        "spec:\n  containers:\n  - {name: c, image: i, terminationMessagePolicy: FallbackToLogsOnError}\n"
-        "  - {name: d, image: i, terminationMessagePath: /v/deep/log, volumeMounts: [{name: v, mountPath: /v/}]}\n"
-        "  - {name: e, image: i, terminationMessagePath: /log}\n  volumes: [{name: v}]\n",
-        false);
+    set_up(&f,
+           "spec:\n  containers:\n"
+           "  - {name: c, image: i, terminationMessagePolicy: FallbackToLogsOnError}\n"
+           "  - {name: d, image: i, terminationMessagePath: /v/deep/log, "
+           "volumeMounts: [{name: v, mountPath: /v/}]}\n"
+           "  - {name: e, image: i, terminationMessagePath: /log}\n  volumes: [{name: v}]\n",
+           false);
     CHECK_OK(wh_volumes_mount(f.v, NOW, &err), &err);
     for (size_t i = 0; i < 3; i++) {
         CHECK_OK(wh_volumes_container(f.v, i, NULL, &mounts, &n, &err), &err);
