@@ -454,6 +454,16 @@ static bool pull_cancelled(void *user, uint64_t done, uint64_t total, const char
            __atomic_load_n(&job->w->gone, __ATOMIC_RELAXED);
 }
 
+/* The first word of what a container runs: the same choice as wh_env_argv's. NULL: nobody says. */
+static const char *program_of(const wh_container_spec *c, const wh_image *image)
+{
+    if (c->command != NULL)
+        return c->command[0];
+    if (wh_strv_len(image->entrypoint) > 0)
+        return image->entrypoint[0];
+    return c->args != NULL ? c->args[0] : image->cmd != NULL ? image->cmd[0] : NULL;
+}
+
 static void run_pull(void *user)
 {
     wh_job_item *job = user;
@@ -474,8 +484,8 @@ static void run_pull(void *user)
     if (job->rc == 0)
         job->rc = wh_store_lease(node->store, job->w->uid, job->image, &failure.err);
     if (job->rc == 0)
-        job->rc = wh_image_code(node->store, job->image, c->command != NULL ? c->command[0] : NULL,
-                                WH_PROFILE_POD, &job->code, &failure);
+        job->rc = wh_image_code(node->store, job->image, program_of(c, job->image), WH_PROFILE_POD,
+                                &job->code, &failure);
     job->err = failure.err;
     job->reason = failure.reason != NULL ? failure.reason : "ErrImagePull";
     if (job->rc == 0)
