@@ -463,8 +463,9 @@ static int pull_at(wh_pull_state *s, const remote *r, const char *base, bool mir
         return rc;
     registry_source source = {.registry = registry, .state = s, .fd = -1};
     const wh_source from = {.manifest = source_manifest, .blob = source_blob, .user = &source};
-    s->source = &from;
+    s->source = &from; /* cppcheck-suppress autoVariables; until the end of this attempt */
     rc = wh_pull_from(s, r->ref.digest != NULL ? r->ref.digest : r->ref.tag, err);
+    s->source = NULL;
     *ret_unavailable = rc < 0 && wh_registry_unavailable(registry);
     return rc;
 }

@@ -14,8 +14,8 @@
 #include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 
@@ -48,7 +48,8 @@ static void end_with_client(wh_keeper_server *server)
     wh_kept *kept, *next;
 
     server->tied_to = NULL;
-    HASH_ITER(hh, server->kept, kept, next) {
+    HASH_ITER(hh, server->kept, kept, next)
+    {
         if (kept->pidfd >= 0)
             (void)syscall(SYS_pidfd_send_signal, kept->pidfd, SIGKILL, NULL, 0);
     }
@@ -187,7 +188,8 @@ static void take_message(wh_kept *kept, const wh_msg *msg)
 {
     auto_free char *op = NULL, *note = NULL;
     int64_t start;
-    if (kept->running > 0 || wh_record_get_str(msg->data, msg->n, "op", &op, NULL) < 0 || !wh_streq(op, "running") ||
+    if (kept->running > 0 || wh_record_get_str(msg->data, msg->n, "op", &op, NULL) < 0 ||
+        !wh_streq(op, "running") ||
         wh_record_get_i64(msg->data, msg->n, "start", 1, INT64_MAX, &start, NULL) < 0)
         return;
     if (wh_record_get_str(msg->data, msg->n, "sandbox", &note, NULL) == 0 && strlen(note) < 256 &&
@@ -344,19 +346,21 @@ static int open_socket(wh_keeper_server *server, wh_err *err)
     struct sockaddr_un addr = {.sun_family = AF_UNIX};
     int n = snprintf(addr.sun_path, sizeof(addr.sun_path), "%s/keeper.sock", server->dir);
     if (n < 0 || (size_t)n >= sizeof(addr.sun_path))
-        return wh_fail(err, -ENAMETOOLONG, "socket '%s/keeper.sock': the path may have %zu bytes.", server->dir,
-                       sizeof(addr.sun_path) - 1);
+        return wh_fail(err, -ENAMETOOLONG, "socket '%s/keeper.sock': the path may have %zu bytes.",
+                       server->dir, sizeof(addr.sun_path) - 1);
     (void)unlink(addr.sun_path); /* we hold the lock: nobody listens there */
     server->listen_fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (server->listen_fd < 0 || fchmod(server->listen_fd, 0600) < 0 ||
-        bind(server->listen_fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 || listen(server->listen_fd, 64) < 0)
+        bind(server->listen_fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 ||
+        listen(server->listen_fd, 64) < 0)
         return wh_fail(err, -errno, "listen on '%s'", addr.sun_path);
     return 0;
 }
 
 static int open_dir(wh_keeper_server *server, wh_err *err)
 {
-    auto_free char *containers = wh_path_join(server->dir, "containers"), *lock = wh_path_join(server->dir, "keeper.lock");
+    auto_free char *containers = wh_path_join(server->dir, "containers"),
+                   *lock = wh_path_join(server->dir, "keeper.lock");
     int rc = wh_mkdir_p(containers, 0700, err);
     if (rc < 0)
         return rc;
@@ -389,7 +393,8 @@ int wh_keeper_server_listen(wh_keeper_server *server, wh_err *err)
     return rc < 0 ? wh_fail(err, rc, "watch the keeper's socket") : 0;
 }
 
-int wh_keeper_server_new(wh_loop *loop, const char *dir, const wh_jail *jail, wh_keeper_server **ret, wh_err *err)
+int wh_keeper_server_new(wh_loop *loop, const char *dir, const wh_jail *jail, wh_keeper_server **ret,
+                         wh_err *err)
 {
     wh_keeper_server *server = wh_keeper_server_alloc(loop, dir);
     server->jail = *jail;
@@ -416,7 +421,8 @@ void wh_keeper_server_free(wh_keeper_server *server)
     wh_kept *kept, *next;
     while (!LIST_EMPTY(&server->clients))
         wh_keeper_client_close(LIST_FIRST(&server->clients));
-    HASH_ITER(hh, server->kept, kept, next) {
+    HASH_ITER(hh, server->kept, kept, next)
+    {
         HASH_DEL(server->kept, kept);
         wh_kept_free(kept);
     }

@@ -100,12 +100,12 @@ static void bench_init(bench *b)
     bench_connect(b);
 }
 
-#define WAIT_FOR(b, cond)                                                                                     \
-    do {                                                                                                      \
-        wh_time until_ = wh_mono_now() + 20 * WH_SEC;                                                         \
-        while (!(cond) && wh_mono_now() < until_)                                                             \
-            wh_loop_once((b)->loop, 50 * WH_MSEC);                                                            \
-        CHECK(cond);                                                                                          \
+#define WAIT_FOR(b, cond)                             \
+    do {                                              \
+        wh_time until_ = wh_mono_now() + 20 * WH_SEC; \
+        while (!(cond) && wh_mono_now() < until_)     \
+            wh_loop_once((b)->loop, 50 * WH_MSEC);    \
+        CHECK(cond);                                  \
     } while (0)
 
 static pid_t keeper_pid(const bench *b)
@@ -171,15 +171,27 @@ static int start_guest(bench *b, const char *id, uid_t uid, ...)
     for (const char *arg; (arg = va_arg(args, const char *)) != NULL;)
         wh_strv_push(&argv, arg);
     va_end(args);
-    const wh_runspec spec = {.id = id_copy, .code_fd = 4, .end_fd = 5, .log_fd = 6, .control_fd = 7,
-                             .stop_signal = SIGTERM, .args = argv};
-    auto_close int null = open("/dev/null", O_RDWR | O_CLOEXEC), code = open(getenv("WH_GUEST"), O_RDONLY | O_CLOEXEC);
+    const wh_runspec spec = {.id = id_copy,
+                             .code_fd = 4,
+                             .end_fd = 5,
+                             .log_fd = 6,
+                             .control_fd = 7,
+                             .stop_signal = SIGTERM,
+                             .args = argv};
+    auto_close int null = open("/dev/null", O_RDWR | O_CLOEXEC),
+                   code = open(getenv("WH_GUEST"), O_RDONLY | O_CLOEXEC);
     auto_close int end = open_in(b, id, "end"), log = open_in(b, id, "log");
-    auto_close int memfd = wh_runspec_memfd(&spec, &err), program = open(getenv("WH_RUNNER"), O_PATH | O_CLOEXEC);
+    auto_close int memfd = wh_runspec_memfd(&spec, &err),
+                   program = open(getenv("WH_RUNNER"), O_PATH | O_CLOEXEC);
     CHECK_OK(memfd, &err);
     const int fds[] = {null, null, null, memfd, code, end, log};
-    const wh_keeper_start start = {.id = id, .uid = uid, .gid = uid == 0 ? getgid() : uid, .nofile = 256,
-                                   .namespaces = namespaces(), .fds = fds, .n_fds = WH_ARRAY_LEN(fds),
+    const wh_keeper_start start = {.id = id,
+                                   .uid = uid,
+                                   .gid = uid == 0 ? getgid() : uid,
+                                   .nofile = 256,
+                                   .namespaces = namespaces(),
+                                   .fds = fds,
+                                   .n_fds = WH_ARRAY_LEN(fds),
                                    .exec_fd = program};
     return wh_keeper_start_runner(b->keeper, &start, on_done, b, &err);
 }
@@ -306,8 +318,13 @@ TEST(what_cannot_be_started_is_answered_with_its_step)
     const int fds[] = {null, null, null};
     char missing[] = "/sys/fs/cgroup/none/cgroup.procs";
     char *cgroups[] = {missing, NULL};
-    wh_keeper_start start = {.id = "bad", .uid = some_uid(), .gid = some_uid(), .namespaces = true, .fds = fds,
-                             .n_fds = 3, .exec_fd = null};
+    wh_keeper_start start = {.id = "bad",
+                             .uid = some_uid(),
+                             .gid = some_uid(),
+                             .namespaces = true,
+                             .fds = fds,
+                             .n_fds = 3,
+                             .exec_fd = null};
     CHECK_OK(wh_keeper_start_runner(b.keeper, &start, on_done, &b, &err), &err);
     WAIT_FOR(&b, b.done == 1);
     CHECK_INT(b.last_rc, ==, -EACCES);
@@ -387,7 +404,8 @@ TEST_TIMEOUT(runners_outlive_a_killed_keeper, 60)
     CHECK_OK(start_guest(&b, "stays", some_uid(), "stop", NULL), NULL);
     CHECK_OK(start_guest(&b, "goes", some_uid(), "loop", NULL), NULL);
     CHECK_OK(start_guest(&b, "ended", some_uid(), "exit", "9", NULL), NULL);
-    WAIT_FOR(&b, seen_of(&b, "stays")->running && seen_of(&b, "goes")->running && seen_of(&b, "ended")->exited);
+    WAIT_FOR(&b,
+             seen_of(&b, "stays")->running && seen_of(&b, "goes")->running && seen_of(&b, "ended")->exited);
     usleep(50000);
     pid_t old = keeper_pid(&b);
     CHECK(kill(old, SIGKILL) == 0);
