@@ -34,7 +34,6 @@ static int list_open(wasi_fd *d)
     if (list == NULL)
         return WASI_NOMEM;
     list->fd = -1;
-    list->fresh = true;
     list->len = 0;
     list->cookie = 0;
     if (d->path_only) {
@@ -51,7 +50,7 @@ static int list_open(wasi_fd *d)
 }
 
 /* Reads the next part; list->len is 0 at the end. */
-static int list_fill(const wasi_fd *d, uint64_t cookie)
+static int list_fill(wasi_fd *d, uint64_t cookie)
 {
     wasi_list *list = d->list;
     long n = syscall(SYS_getdents64, list_fd(d), list->data, sizeof(list->data));
@@ -60,7 +59,7 @@ static int list_fill(const wasi_fd *d, uint64_t cookie)
     list->cookie = cookie;
     if (n < 0)
         return wasi_errno(errno);
-    list->fresh = false;
+    d->listed = true;
     list->len = (size_t)n;
     return 0;
 }
@@ -79,7 +78,7 @@ static size_t list_find(const wasi_list *list, uint64_t cookie)
     return SIZE_MAX;
 }
 
-static int list_seek(const wasi_fd *d, uint64_t cookie, size_t *ret_at)
+static int list_seek(wasi_fd *d, uint64_t cookie, size_t *ret_at)
 {
     wasi_list *list = d->list;
 
@@ -91,7 +90,7 @@ static int list_seek(const wasi_fd *d, uint64_t cookie, size_t *ret_at)
             return 0;
         *ret_at = 0;
     }
-    if (!(cookie == 0 && list->fresh) && lseek(list_fd(d), (off_t)cookie, SEEK_SET) < 0)
+    if ((cookie != 0 || d->listed) && lseek(list_fd(d), (off_t)cookie, SEEK_SET) < 0)
         return wasi_errno(errno);
     return list_fill(d, cookie);
 }
@@ -138,6 +137,15 @@ static int put_entry(wasi_ctx *c, const wasi_fd *d, const kernel_dirent *e, uint
     return 0;
 }
 
+/* At the end a buffer is no longer of use; a preopen keeps its own, since it will be listed again. */
+static void list_done(wasi_fd *d)
+{
+    if (d->list->len > 0 || d->list->fd >= 0)
+        return;
+    free(d->list);
+    d->list = NULL;
+}
+
 int wasi_fd_readdir(wasi_ctx *c, const wh_slot *a)
 {
     wasi_fd *d;
@@ -171,5 +179,6 @@ int wasi_fd_readdir(wasi_ctx *c, const wh_slot *a)
         at += e->reclen;
         cookie = (uint64_t)e->off;
     }
+    list_done(d);
     return wasi_ret_u32(c, (uint32_t)a[4].i32, used, "size");
 }

@@ -175,7 +175,6 @@ typedef enum {
 /* A part of a folder, as getdents64 gave it. */
 typedef struct wasi_list {
     int fd;          /* -1: the descriptor's own */
-    bool fresh;      /* nothing was read since the last rewind */
     uint64_t ino;    /* of the folder */
     uint64_t cookie; /* where data[0] stands in the folder */
     size_t len;
@@ -190,6 +189,7 @@ typedef struct wasi_fd {
     bool path_only;   /* may be O_PATH: open "." to list it */
     bool readable, writable, read_only;
     bool append, nonblock;
+    bool listed;      /* the folder's position is not its beginning any more */
     bool ready;       /* reading and writing never wait: a regular file, or no descriptor at all */
     int fd;           /* the host's; -1: reads nothing and swallows everything */
     uint64_t dropped; /* rights that the guest gave up */

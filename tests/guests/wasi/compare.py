@@ -245,6 +245,10 @@ def main() -> int:
         except Skip as why:
             tap.skip(name, str(why))
     try:
+        tap.tell("paths without openat2", compare_guest("paths", build_c("paths"), [a.runner, "--no-openat2"], peer))
+    except Skip as why:
+        tap.skip("paths without openat2", str(why))
+    try:
         tap.tell("traps", compare_traps(build_c("traps"), [a.runner], peer))
     except Skip as why:
         tap.skip("traps", str(why))

@@ -13,7 +13,7 @@
 
 static const char usage[] =
     "usage: wasi-run [--dir HOST::GUEST] [--dir-ro HOST::GUEST] [--env NAME=VALUE] [--listen FD] [--stop FD]\n"
-    "                [--invoke NAME] [--trace] GUEST.wasm [ARGUMENT...]\n";
+    "                [--invoke NAME] [--trace] [--no-openat2] GUEST.wasm [ARGUMENT...]\n";
 
 static volatile sig_atomic_t stop_requested;
 
@@ -57,6 +57,10 @@ static int parse(int argc, char **argv, options *o)
         const char *value = i + 1 < argc ? argv[i + 1] : NULL;
         if (wh_streq(argv[i], "--trace")) {
             o->trace = true;
+            continue;
+        }
+        if (wh_streq(argv[i], "--no-openat2")) {
+            wh_wasi_force_path_fallback(true);
             continue;
         }
         if (value == NULL)
