@@ -397,7 +397,7 @@ static int on_new_socket(void *user, curl_socket_t fd, curlsocktype purpose)
 {
     (void)user;
     (void)purpose;
-    unsigned timeout_ms = 30000;
+    unsigned timeout_ms = 20000;
     (void)setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout_ms, sizeof(timeout_ms));
     return CURL_SOCKOPT_OK;
 }

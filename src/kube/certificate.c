@@ -309,6 +309,7 @@ static int make_request(wh_cert *c, json_t **ret, wh_err *err)
                        err);
     if (r < 0)
         return r;
+    wh_assert(csr != NULL);
     auto_free char *encoded = wh_base64(csr, strlen(csr));
     *ret = json_pack("{s:s, s:s, s:{s:s}, s:{s:s, s:s, s:[s, s]}}", "apiVersion", "certificates.k8s.io/v1",
                      "kind", "CertificateSigningRequest", "metadata", "generateName", "csr-", "spec",

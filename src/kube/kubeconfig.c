@@ -6,6 +6,7 @@
 #include "base/yaml.h"
 
 #include <fcntl.h>
+#include <stdio.h>
 
 #define PEM_BYTES_MAX (256UL << 10)
 
@@ -78,10 +79,7 @@ static int read_pem(const json_t *entry, const char *name, const char *folder, c
                     wh_err *err)
 {
     char key[64];
-    size_t n = strlen(name);
-    wh_assert(n + 6 < sizeof(key));
-    memcpy(key, name, n);
-    memcpy(key + n, "-data", 6);
+    (void)snprintf(key, sizeof(key), "%s-data", name);
     const char *data = wh_json_str(entry, key);
     if (data != NULL && data[0] != '\0') {
         uint8_t *raw = NULL;

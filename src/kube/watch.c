@@ -9,6 +9,8 @@
 #define WATCH_DELAY_MAX (30 * WH_SEC)
 #define WATCH_FORBIDDEN_FIRST (300 * WH_MSEC)
 #define WATCH_SECONDS_MIN 300
+#define WATCH_SILENCE_MAX (150 * WH_SEC) /* bookmarks come every minute */
+#define WATCH_HEAD_MAX (30 * WH_SEC)
 #define WATCH_NUDGE_MAX (200 * WH_MSEC)
 #define WATCH_ERROR_BYTES_MAX (64UL << 10)
 
@@ -26,9 +28,10 @@ struct wh_watch {
     wh_kube_listener listener;
     wh_rng rng;
     wh_time contact;
-    wh_time wait; /* what the server asked for by Retry-After; -1: nothing */
-    int status;   /* of the request under way */
-    int code;     /* of its first bad line */
+    wh_time heard, silence_max; /* of the request under way: last byte, or its start */
+    wh_time wait;               /* what the server asked for by Retry-After; -1: nothing */
+    int status;                 /* of the request under way */
+    int code;                   /* of its first bad line */
     wh_err err;
     wh_buf line, answer; /* a watch's unfinished line; anything else whole */
 };
@@ -84,7 +87,7 @@ static void on_head(wh_fetch *fetch, int status, void *user)
     (void)fetch;
     wh_watch *w = user;
     w->status = status;
-    w->contact = wh_loop_now(wh_kube_loop(w->kube));
+    w->contact = w->heard = wh_loop_now(wh_kube_loop(w->kube));
     wh_kube_heard(w->kube, status);
 }
 
@@ -130,7 +133,7 @@ static void on_data(wh_fetch *fetch, const void *p, size_t n, void *user)
 {
     (void)fetch;
     wh_watch *w = user;
-    w->contact = wh_loop_now(wh_kube_loop(w->kube));
+    w->contact = w->heard = wh_loop_now(wh_kube_loop(w->kube));
     if (w->status != 200 || w->reflector.phase == WH_REFLECT_LIST) {
         (void)wh_buf_append(&w->answer, p, n);
         return;
@@ -216,6 +219,24 @@ static void request_over(wh_watch *w, const wh_kube_result *result)
     (void)leave(w);
 }
 
+/* A stream that says nothing for too long leads nowhere, whatever TCP believes. */
+static void on_silence(wh_timer *timer)
+{
+    wh_watch *w = timer->user;
+    wh_time limit = w->status == 0 ? WH_MIN(WATCH_HEAD_MAX, w->silence_max) : w->silence_max;
+    wh_time left = w->heard + limit - wh_loop_now(wh_kube_loop(w->kube));
+    if (left > 0) {
+        wh_timer_start(wh_kube_loop(w->kube), &w->timer, left, on_silence, w);
+        return;
+    }
+    wh_kube_result result = {
+        .class_ = WH_KUBE_TRANSIENT, .status = w->status, .reason = "", .retry_after = -1};
+    w->code = wh_fail(&result.err, -ETIMEDOUT, "watch '%s': no byte came for %d s; asking again.", w->path,
+                      (int)(limit / WH_SEC));
+    wh_fetch_cancel(WH_TAKE(w->fetch));
+    request_over(w, &result);
+}
+
 static void start_request(wh_watch *w)
 {
     static const wh_fetch_callbacks callbacks = {.on_head = on_head, .on_data = on_data, .on_done = on_done};
@@ -235,7 +256,10 @@ static void start_request(wh_watch *w)
         wh_kube_result result = {.class_ = WH_KUBE_REFUSED, .reason = "", .err = w->err, .retry_after = -1};
         w->code = r;
         request_over(w, &result);
+        return;
     }
+    w->heard = wh_loop_now(wh_kube_loop(w->kube));
+    wh_timer_start(wh_kube_loop(w->kube), &w->timer, WH_MIN(WATCH_HEAD_MAX, w->silence_max), on_silence, w);
 }
 
 static void on_reachable(wh_kube_listener *listener)
@@ -261,6 +285,7 @@ int wh_watch_start(wh_kube *kube, const wh_watch_options *options, const wh_watc
     w->field_selector = options->field_selector == NULL ? NULL : wh_xstrdup(options->field_selector);
     w->label_selector = options->label_selector == NULL ? NULL : wh_xstrdup(options->label_selector);
     w->forbidden_is_transient = options->forbidden_is_transient;
+    w->silence_max = options->silence_max > 0 ? options->silence_max : WATCH_SILENCE_MAX;
     w->callbacks = *callbacks;
     w->user = user;
     wh_reflect_init(&w->reflector);

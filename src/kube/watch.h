@@ -29,6 +29,7 @@ typedef struct wh_watch_options {
     const char *field_selector; /* "spec.nodeName=n1", or NULL */
     const char *label_selector;
     wh_time first_delay;         /* back-off after a failure; 0: 0.8 s */
+    wh_time silence_max;         /* a stream without a byte for so long is begun anew; 0: 150 s */
     bool forbidden_is_transient; /* 403 right after a pod was bound is tried again quickly: by-name watches */
     bool no_streaming_list;      /* begin by list and watch at once */
 } wh_watch_options;

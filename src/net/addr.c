@@ -132,11 +132,8 @@ bool wh_addr_is_global_unicast(const wh_addr *addr)
     if (addr->sa.sa_family != AF_INET6)
         return false;
     const struct in6_addr *ip = &addr->in6.sin6_addr;
-    if (IN6_IS_ADDR_V4MAPPED(ip)) {
-        uint32_t v4;
-        memcpy(&v4, ip->s6_addr + 12, sizeof(v4));
-        return is_global_v4(ntohl(v4));
-    }
+    if (IN6_IS_ADDR_V4MAPPED(ip))
+        return is_global_v4(ntohl(ip->s6_addr32[3]));
     return !IN6_IS_ADDR_UNSPECIFIED(ip) && !IN6_IS_ADDR_LOOPBACK(ip) && !IN6_IS_ADDR_LINKLOCAL(ip) &&
            !IN6_IS_ADDR_MULTICAST(ip);
 }

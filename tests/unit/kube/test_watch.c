@@ -95,6 +95,8 @@ static void on_error(const wh_kube_result *result, void *user)
     ((script *)user)->errors++;
 }
 
+static wh_time silence_max;
+
 static script *start(bool old_server, bool forbidden)
 {
     static const wh_watch_callbacks callbacks = {on_event, on_synced, on_error};
@@ -106,6 +108,7 @@ static script *start(bool old_server, bool forbidden)
     wh_watch_options o = {.path = "/api/v1/pods",
                           .field_selector = "spec.nodeName=n",
                           .first_delay = 50 * WH_MSEC,
+                          .silence_max = silence_max,
                           .forbidden_is_transient = forbidden};
     CHECK_OK(wh_watch_start(s->f->kube, &o, &callbacks, s, &s->watch, NULL), NULL);
     return s;
@@ -246,6 +249,24 @@ TEST_TIMEOUT(an_outage_is_survived, 60)
     CHECK_CONTAINS(s->stream_query, "resourceVersion=5");
     expect_log(s, "Aa/1 ");
     CHECK_INT(wh_watch_count(s->watch), ==, 1);
+    stop(s);
+}
+
+TEST(silence_ends_a_stream)
+{
+    silence_max = 200 * WH_MSEC;
+    script *s = start(false, false);
+    fake_until(s->f, &s->streams, 1);
+    wh_http_exchange *first = s->stream;
+    for (int i = 0; i < 4; i++) { /* a word now and then is enough */
+        send_mark(s, 5 + i, true);
+        fake_spin(s->f, 100 * WH_MSEC);
+    }
+    CHECK_INT(s->streams, ==, 1);
+    fake_until(s->f, &s->streams, 2);
+    CHECK_INT(s->errors, ==, 1);
+    CHECK_CONTAINS(s->stream_query, "resourceVersion=8");
+    wh_http_end(first);
     stop(s);
 }
 
