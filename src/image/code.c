@@ -249,7 +249,7 @@ static int keep_code(wh_store *store, const code_key *key, const char *module, c
                      const char *temp, int fd, wh_err *err)
 {
     uint8_t mac[MAC_BYTES];
-    struct stat st;
+    struct stat st = {0};
     auto_free char *profile = NULL;
     int64_t flags =
         record_flag(record, "command") * FLAG_COMMAND + record_flag(record, "reactor") * FLAG_REACTOR;

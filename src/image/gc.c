@@ -6,7 +6,10 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/statvfs.h>
+
+#define STRAY_AGE WH_HOUR /* a file that young may be about to count */
 
 static int take_digest(void *user, sqlite3_stmt *row)
 {
@@ -153,6 +156,77 @@ static int drop_by_pressure(wh_store *store, const wh_gc_policy *policy, wh_time
     return WH_MIN(rc, 0);
 }
 
+/* ---- what a crash left behind ---- */
+
+static int take_true(void *user, sqlite3_stmt *row)
+{
+    (void)row;
+    *(bool *)user = true;
+    return 0;
+}
+
+static const struct {
+    const char *folder;
+    const char *prefix; /* in front of the file's name, as the database has it */
+    const char *suffix; /* of the file, which the database does not have */
+    const char *known;  /* finds one row when the file counts */
+} strays[] = {
+    {"blobs/sha256", "sha256:", "", "SELECT 1 FROM blob WHERE digest=?1"},
+    {"blobs/sha512", "sha512:", "", "SELECT 1 FROM blob WHERE digest=?1"},
+    {"code", "", ".cwasm", "SELECT 1 FROM code WHERE key=?1"},
+    {"rootfs", "", "", "SELECT 1 FROM image WHERE replace(digest, ':', '-')=?1"},
+};
+
+static int drop_stray(wh_store *store, size_t kind, int dirfd, const char *file, time_t before,
+                      uint64_t *freed, wh_err *err)
+{
+    struct stat st;
+    bool known = false;
+    if (fstatat(dirfd, file, &st, AT_SYMLINK_NOFOLLOW) < 0 || st.st_ctim.tv_sec > before)
+        return 0;
+    size_t n = strlen(file), cut = wh_ends_with(file, strays[kind].suffix) ? strlen(strays[kind].suffix) : 0;
+    auto_free char *name = wh_xasprintf("%s%.*s", strays[kind].prefix, (int)(n - cut), file);
+    int rc = wh_db_run(store, err, take_true, &known, strays[kind].known, "s", name);
+    if (rc < 0 || known)
+        return WH_MIN(rc, 0);
+    auto_free char *path = wh_path_join(strays[kind].folder, file);
+    return remove_file(store, path, freed, err);
+}
+
+/* Files that a crash left between their rename and the database's commit. */
+static int drop_strays(wh_store *store, wh_time before, uint64_t *freed, wh_err *err)
+{
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < WH_ARRAY_LEN(strays); i++) {
+        int fd = openat(store->dirfd, strays[i].folder, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+        const struct dirent *entry;
+        while (rc == 0 && dir != NULL && (entry = readdir(dir)) != NULL)
+            if (entry->d_name[0] != '.')
+                rc = drop_stray(store, i, fd, entry->d_name, (time_t)(before / WH_SEC), freed, err);
+        if (dir != NULL)
+            closedir(dir);
+    }
+    return rc;
+}
+
+/* Lock files that nobody holds. Whoever waits for one sees that it is gone, and makes another. */
+static void drop_locks(const wh_store *store)
+{
+    int fd = openat(store->dirfd, "locks", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+    const struct dirent *entry;
+    while (dir != NULL && (entry = readdir(dir)) != NULL) {
+        if (entry->d_name[0] == '.')
+            continue;
+        auto_close int lock = openat(fd, entry->d_name, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
+        if (lock >= 0 && flock(lock, LOCK_EX | LOCK_NB) == 0)
+            (void)unlinkat(fd, entry->d_name, 0); /* the next round tries again */
+    }
+    if (dir != NULL)
+        closedir(dir);
+}
+
 int wh_store_gc(wh_store *store, const wh_gc_policy *policy, uint64_t *ret_freed, wh_err *err)
 {
     uint64_t freed = 0;
@@ -166,8 +240,12 @@ int wh_store_gc(wh_store *store, const wh_gc_policy *policy, uint64_t *ret_freed
         rc = drop_by_pressure(store, &p, now, &freed, err);
     if (rc == 0) /* a blob without an image may belong to a pull under way */
         rc = drop_orphans(store, now - WH_MAX(p.min_age, WH_STORE_GRACE), &freed, err);
-    rc = wh_db_end(store, rc, err);
     if (rc == 0)
-        *ret_freed = freed;
-    return rc;
+        rc = drop_strays(store, now - (p.stray_age > 0 ? p.stray_age : STRAY_AGE), &freed, err);
+    rc = wh_db_end(store, rc, err);
+    if (rc < 0)
+        return rc;
+    drop_locks(store);
+    *ret_freed = freed;
+    return 0;
 }

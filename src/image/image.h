@@ -116,6 +116,7 @@ typedef struct wh_gc_policy {
     unsigned high_percent, low_percent; /* of the file system; 85, 80 */
     wh_time min_age;                    /* 2 minutes */
     wh_time max_age;                    /* unused for so long goes anyway; 0: never */
+    wh_time stray_age;                  /* of files that a crash left and nothing names; 0: an hour */
 } wh_gc_policy;
 int wh_store_gc(wh_store *store, const wh_gc_policy *policy, uint64_t *ret_freed, wh_err *err);
 /* Human description of a module or manifest for `wherry image inspect`, as JSON text. */

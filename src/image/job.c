@@ -139,8 +139,8 @@ static int read_result(int fd, int status, wh_buf *ret, wh_err *err)
     rc = wh_record_get_str(data, n, "verdict", &verdict, err);
     if (rc == 0)
         rc = wh_record_get_str(data, n, "message", &message, err);
-    if (rc < 0)
-        return rc;
+    if (rc < 0 || message == NULL)
+        return explain_end(status, err);
     wh_buf_reset(ret);
     rc = wh_buf_append(ret, data, n);
     if (rc < 0)

@@ -197,6 +197,7 @@ static int layout_root(const layout *l, char digest[WH_DIGEST_TEXT_MAX], char **
         rc = pick_entry(l, index, &entry, err);
     if (rc < 0)
         return rc;
+    wh_assert(index != NULL);
     memcpy(digest, index->items[entry].digest, strlen(index->items[entry].digest) + 1);
     *ret_type = wh_xstrdup(index->items[entry].media_type);
     return 0;

@@ -137,6 +137,9 @@ static int do_gc(char **args)
         if (wh_parse_u64(args[2], 100, &number) == 0)
             policy.low_percent = (unsigned)number;
     }
+    if (args[0] != NULL && args[1] != NULL && args[2] != NULL && args[3] != NULL &&
+        wh_parse_u64(args[3], 1000000, &number) == 0)
+        policy.stray_age = (wh_time)number * WH_SEC;
     if (wh_store_gc(store, &policy, &freed, &err) < 0)
         return complain(&err);
     (void)printf("freed %llu\n", (unsigned long long)freed);

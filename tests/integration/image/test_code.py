@@ -303,6 +303,25 @@ def test_collection_spares_the_young(store, make_wasm):
     assert store.ok("find", wasm)["form"] == "module"
 
 
+def test_what_a_crash_left_is_collected(store, make_wasm):
+    wasm = make_wasm()
+    store.ok("pull", wasm)
+    store.ok("code", wasm)
+    with sqlite3.connect(store.path / "store.db") as db:
+        for table in ("code", "blob", "image", "ref", "image_blob"):
+            db.execute(f"DELETE FROM {table}")
+    db.close()
+    tree = store.path / "rootfs" / ("sha256-" + "0" * 64)
+    tree.mkdir()
+    store.ok("gc", "0")
+    assert code_files(store) and tree.exists(), "a young file may be about to count"
+    time.sleep(2.1)
+    store.ok("gc", "0", "85", "80", "1")
+    assert code_files(store) == [] and not tree.exists()
+    assert list((store.path / "blobs/sha256").iterdir()) == []
+    assert list((store.path / "locks").iterdir()) == []
+
+
 def test_text_modules(store, tmp_path):
     wat = tmp_path / "t.wat"
     wat.write_text('(module (func (export "_start")))')
