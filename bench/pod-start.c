@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A pod's start as the agent does it: a control group in every hierarchy, the real keeper, namespaces, own user, the whole
- * sandbox. Latency is from the request to the guest's first instruction; the rate counts all from the group's making to its
- * removal. The peer is runc with a static C program, doing the same, in the same run. */
+/* A pod's start as the agent does it: a control group in every hierarchy, the real keeper, namespaces, own
+ * user, the whole sandbox. Latency is from the request to the guest's first instruction; the rate counts all
+ * from the group's making to its removal. The peer is runc with a static C program, doing the same, in the
+ * same run. */
 #include "bench.h"
 
 #include "base/file.h"
@@ -16,7 +17,7 @@
 #include <sys/wait.h>
 
 #define PODS_MAX 4096
-#define AT_ONCE 4 /* starts in flight while the rate is measured */
+#define AT_ONCE 16 /* starts in flight while the rate is measured */
 
 typedef struct pod {
     char id[24];
@@ -95,16 +96,29 @@ static void start(pod *p)
     wh_err err = {0};
     char arg[] = "hello";
     char *args[] = {arg, NULL};
-    wh_runspec spec = {.id = p->id, .code_fd = 4, .end_fd = 5, .log_fd = 6, .control_fd = 7, .stop_signal = SIGTERM,
-                       .memory_bytes_max = 32 << 20, .args = args};
+    wh_runspec spec = {.id = p->id,
+                       .code_fd = 4,
+                       .end_fd = 5,
+                       .log_fd = 6,
+                       .control_fd = 7,
+                       .stop_signal = SIGTERM,
+                       .memory_bytes_max = 32 << 20,
+                       .args = args};
     auto_close int null = open("/dev/null", O_RDWR | O_CLOEXEC), code = open(r.code, O_RDONLY | O_CLOEXEC);
     auto_close int end = memfd_create("end", MFD_CLOEXEC), log = memfd_create("log", MFD_CLOEXEC);
     auto_close int program = open(r.runner, O_PATH | O_CLOEXEC), spec_fd = wh_runspec_memfd(&spec, &err);
     const int fds[] = {null, null, null, spec_fd, code, end, log};
     const uid_t uid = getuid() == 0 ? 165536 : getuid();
-    const wh_keeper_start request = {.id = p->id, .uid = uid, .gid = uid, .cgroup_procs = wh_cgroup_procs(p->group),
-                                     .oom_score_adj = 1000, .nofile = 1024, .namespaces = true, .fds = fds,
-                                     .n_fds = WH_ARRAY_LEN(fds), .exec_fd = program};
+    const wh_keeper_start request = {.id = p->id,
+                                     .uid = uid,
+                                     .gid = uid,
+                                     .cgroup_procs = wh_cgroup_procs(p->group),
+                                     .oom_score_adj = 1000,
+                                     .nofile = 1024,
+                                     .namespaces = true,
+                                     .fds = fds,
+                                     .n_fds = WH_ARRAY_LEN(fds),
+                                     .exec_fd = program};
     p->asked = wh_real_now();
     if (spec_fd < 0 || wh_keeper_start_runner(r.keeper, &request, on_started, NULL, &err) < 0)
         die("start", &err);
@@ -156,26 +170,35 @@ static double rate(int n)
 static const char bundle_config[] =
     "{\"ociVersion\":\"1.0.2\",\"process\":{\"terminal\":false,\"user\":{\"uid\":65534,\"gid\":65534},"
     "\"args\":[\"/hello\"],\"env\":[],\"cwd\":\"/\",\"noNewPrivileges\":true,\"capabilities\":{}},"
-    "\"root\":{\"path\":\"rootfs\",\"readonly\":true},\"hostname\":\"x\",\"mounts\":[{\"destination\":\"/proc\",\"type\":\"proc\",\"source\":\"proc\"}],"
+    "\"root\":{\"path\":\"rootfs\",\"readonly\":true},\"hostname\":\"x\","
+    "\"mounts\":[{\"destination\":\"/proc\",\"type\":\"proc\",\"source\":\"proc\"}],"
     "\"linux\":{\"cgroupsPath\":\"/wherry-bench-runc/%d\",\"resources\":{\"memory\":{\"limit\":67108864},"
     "\"cpu\":{\"shares\":102},\"pids\":{\"limit\":64}},"
-    "\"namespaces\":[{\"type\":\"pid\"},{\"type\":\"ipc\"},{\"type\":\"mount\"},{\"type\":\"network\"},{\"type\":\"uts\"}]}}";
+    "\"namespaces\":[{\"type\":\"pid\"},{\"type\":\"ipc\"},{\"type\":\"mount\"},"
+    "{\"type\":\"network\"},{\"type\":\"uts\"}]}}";
 
 static pid_t spawn_runc(const char *bench_dir, int i)
 {
     auto_free char *state = wh_xasprintf("%s/runc", r.dir), *bundle = wh_xasprintf("%s/bundle%d", r.dir, i);
     auto_free char *rootfs = wh_xasprintf("%s/rootfs", bundle), *hello = wh_xasprintf("%s/hello", rootfs);
     auto_free char *config = wh_xasprintf("%s/config.json", bundle), *text = wh_xasprintf(bundle_config, i);
-    auto_free char *program = wh_xasprintf("%s/hello_program", bench_dir), *id = wh_xasprintf("wherry-bench-%d", i);
+    auto_free char *program = wh_xasprintf("%s/hello_program", bench_dir),
+                   *id = wh_xasprintf("wherry-bench-%d", i);
     auto_free char *proc = wh_xasprintf("%s/proc", rootfs);
-    char *argv[] = {(char[]){"runc"}, (char[]){"--root"}, state, (char[]){"run"}, (char[]){"-b"}, bundle, id, NULL};
+    char *argv[] = {
+        (char[]){"runc"}, (char[]){"--root"}, state, (char[]){"run"}, (char[]){"-b"}, bundle, id, NULL};
     posix_spawn_file_actions_t actions;
     wh_err err = {0};
     pid_t pid;
-    if (access(config, F_OK) < 0 &&
-        (wh_mkdir_p(proc, 0755, &err) < 0 || link(program, hello) < 0 ||
-         wh_write_file(AT_FDCWD, config, text, strlen(text), 0644, &err) < 0))
-        die("runc's bundle", &err);
+    if (access(config, F_OK) < 0) {
+        auto_free char *elf = NULL;
+        size_t n;
+        if (wh_mkdir_p(proc, 0755, &err) < 0 ||
+            wh_read_file(AT_FDCWD, program, 64 << 20, &elf, &n, &err) < 0 ||
+            wh_write_file(AT_FDCWD, hello, elf, n, 0755, &err) < 0 ||
+            wh_write_file(AT_FDCWD, config, text, strlen(text), 0644, &err) < 0)
+            die("runc's bundle", &err);
+    }
     posix_spawn_file_actions_init(&actions);
     for (int fd = 0; fd < 2; fd++)
         posix_spawn_file_actions_addopen(&actions, fd, "/dev/null", O_RDWR, 0);
@@ -207,12 +230,30 @@ static bool runc(const char *bench_dir, int n, double *ret_p50_ms, double *ret_r
         running--;
     }
     *ret_rate = n / ((double)(wh_mono_now() - begin) / 1e9);
-    for (const char *h[] = {"memory", "cpu", "cpuacct", "pids", "blkio", "freezer", "devices", "cpuset", "systemd",
-                            "unified", NULL}, **p = h; *p != NULL; p++) {
+    for (const char *h[] = {"memory", "cpu", "cpuacct", "pids", "blkio", "freezer", "devices", "cpuset",
+                            "systemd", "unified", NULL},
+                    **p = h;
+         *p != NULL; p++) {
         auto_free char *group = wh_xasprintf("/sys/fs/cgroup/%s/wherry-bench-runc", *p);
         (void)rmdir(group);
     }
     return true;
+}
+
+/* The groups above the pods'. */
+static void remove_parents(void)
+{
+    wh_cgroup *g;
+    if (wh_cgroup_make(r.cgroups, "last", &(wh_cgroup_limits){0}, &g, NULL) < 0)
+        return;
+    (void)wh_cgroup_remove(g, NULL);
+    for (char *const *p = wh_cgroup_procs(g); *p != NULL; p++) {
+        auto_free char *dir = wh_xstrdup(*p);
+        for (int up = 0; up < 2; up++)
+            *strrchr(dir, '/') = '\0';
+        (void)rmdir(dir);
+    }
+    wh_cgroup_free(g);
 }
 
 static void stop_keeper(void)
@@ -238,7 +279,9 @@ int main(int argc, char **argv)
     auto_free char *code = wh_xasprintf("%s/once.cwasm", bench_dir);
     r.runner = runner;
     r.code = code;
-    (void)snprintf(r.dir, sizeof(r.dir), "/tmp/wherry-bench-XXXXXX");
+    /* State lies in memory, as /run does. */
+    (void)snprintf(r.dir, sizeof(r.dir), "%s/wherry-bench-XXXXXX",
+                   access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
     if (mkdtemp(r.dir) == NULL || wh_loop_new(&r.loop, &err) < 0 ||
         wh_cgroups_open(NULL, "wherry-bench", &r.cgroups, &err) < 0 ||
         wh_keeper_connect(r.loop, r.dir, keeper, &callbacks, &r.keeper, &err) < 0)
@@ -251,6 +294,7 @@ int main(int argc, char **argv)
     bench_report("pod_start_p99_ms", p99, "ms", NULL, 0, 10);
     bench_report("pod_starts_per_s", per_second, "1/s", peer ? "runc, static C" : NULL, runc_rate, 400);
     stop_keeper();
+    remove_parents();
     wh_loop_free(r.loop);
     wh_cgroups_free(r.cgroups);
     (void)wh_rm_rf(AT_FDCWD, r.dir, NULL);

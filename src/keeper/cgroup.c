@@ -270,8 +270,8 @@ static int set_pids(const char *dir, uint64_t max)
     return max == 0 ? write_text(dir, "pids.max", "max") : write_u64(dir, "pids.max", max);
 }
 
-/* `fresh` groups are without limits already: what is not asked for is not written. complexity: three controllers, each
- * asked for or not. */
+/* `fresh` groups are without limits already: what is not asked for is not written. complexity: three
+ * controllers, each asked for or not. */
 static int apply(const wh_cgroup *g, const wh_cgroup_limits *l, bool fresh, wh_err *err)
 {
     for (size_t i = 0; i < g->cgroups->n; i++) {
@@ -321,7 +321,8 @@ static bool path_ok(const char *path)
     return depth > 0;
 }
 
-/* A v2 group hands out controllers or holds processes, never both: what runs in ours moves to a leaf beside. */
+/* A v2 group hands out controllers or holds processes, never both: what runs in ours moves to a leaf beside.
+ * */
 static int move_into_leaf(const char *dir)
 {
     auto_free char *leaf = wh_path_join(dir, "agent"), *procs = NULL;
@@ -355,7 +356,8 @@ static int enable_controllers(const hierarchy *h, const char *dir)
     return rc;
 }
 
-/* Each level from the mount down to the group: on v2 controllers reach a group only when all above pass them on. */
+/* Each level from the mount down to the group: on v2 controllers reach a group only when all above pass them
+ * on. */
 static int make_levels(const hierarchy *h, const char *dir, wh_err *err)
 {
     auto_free char *path = wh_xstrdup(dir);

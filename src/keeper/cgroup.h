@@ -29,8 +29,8 @@ const char *
 wh_cgroups_describe(const wh_cgroups *cgroups); /* "v2: memory cpu pids" or "v1: ..."; for doctor and logs */
 bool wh_cgroups_has(const wh_cgroups *cgroups, const char *controller);
 
-/* `path` has no leading slash and no name that begins with a dot. A group that exists is taken over; limits that are 0
- * stay as they are. wh_cgroup_set lifts those. */
+/* `path` has no leading slash and no name that begins with a dot. A group that exists is taken over; limits
+ * that are 0 stay as they are. wh_cgroup_set lifts those. */
 int wh_cgroup_make(wh_cgroups *cgroups, const char *path, const wh_cgroup_limits *limits, wh_cgroup **ret,
                    wh_err *err);
 int wh_cgroup_set(wh_cgroup *group, const wh_cgroup_limits *limits, wh_err *err);

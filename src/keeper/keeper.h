@@ -1,26 +1,27 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The keeper's client and protocol. The keeper starts runners, holds their pidfds and control sockets, and keeps exit
- * records until they are reaped. It knows nothing of Kubernetes, HTTP or Wasm.
+/* The keeper's client and protocol. The keeper starts runners, holds their pidfds and control sockets, and
+ * keeps exit records until they are reaped. It knows nothing of Kubernetes, HTTP or Wasm.
  *
- * Unix seqpacket socket, mode 0600; peers other than its own uid are refused. A message is one record with descriptors
- * by SCM_RIGHTS; requests carry op and seq, answers repeat seq with rc (0 or negative errno) and error (a sentence):
+ * Unix seqpacket socket, mode 0600; peers other than its own uid are refused. A message is one record with
+ * descriptors by SCM_RIGHTS; requests carry op and seq, answers repeat seq with rc (0 or negative errno) and
+ * error (a sentence):
  *
  *   hello   version               -> version, pid, build, namespaces ("own", "user", "none"), containers
  *   start   id, then wh_keeper_start's fields, descriptors with the program last  -> pid, started (real ns)
  *   signal  id, signal
- *   send    id, message, descriptors   to the runner's control socket, then SIGUSR1; -ENOTCONN where it has none
+ *   send    id, message, descriptors   to the runner's control socket, then SIGUSR1; -ENOTCONN without one
  *   list                          -> one answer per container without rc, then one with rc
  *   reap    id                    forgets a container that ended; -EBUSY before that
  *   watch                         -> from now on events: event=running | exit, fields as in wh_keeper_event
  *   tie                           when this connection ends, so do all runners and the keeper (`wherry run`)
  *   upgrade descriptor of the new program   executes it; state, descriptors and connections are kept
  *
- * A keeper that was killed leaves its runners running. The next one finds them by a file per container, names them by
- * something that no later process has (inode of the pidfd, or start time and boot), and gets the control socket back
- * from the runner, which holds a spare of the keeper's end as descriptor n_fds + 1. How a runner ended that is not the
- * keeper's child is known since Linux 6.15; otherwise exit_code is -1, and the end record (runner/spec.h) says it. One
- * case is left over: a keeper killed between making a process and writing its file. That start was not answered, so
- * whoever asked must clean up its control group.
+ * A keeper that was killed leaves its runners running. The next one finds them by a file per container, names
+ * them by something that no later process has (inode of the pidfd, or start time and boot), and gets the
+ * control socket back from the runner, which holds a spare of the keeper's end as descriptor n_fds + 1. How a
+ * runner ended that is not the keeper's child is known since Linux 6.15; otherwise exit_code is -1, and the
+ * end record (runner/spec.h) says it. One case is left over: a keeper killed between making a process and
+ * writing its file. That start was not answered, so whoever asked must clean up its control group.
  */
 #pragma once
 
@@ -60,15 +61,16 @@ typedef struct wh_keeper_event {
     const char *note;                   /* the runner's sandbox remark, or NULL */
 } wh_keeper_event;
 
-/* What a keeper says. Called on the loop. After on_lost the connection is dead: free it, connect again, list. */
+/* What a keeper says. Called on the loop. After on_lost the connection is dead: free it, connect again, list.
+ * */
 typedef struct wh_keeper_callbacks {
     void (*on_event)(void *user, const wh_keeper_event *event);
     void (*on_lost)(void *user, const wh_err *err);
     void *user;
 } wh_keeper_callbacks;
 
-/* Connects, and starts the program when nobody listens and `program` is not NULL (it goes into the background with its
- * own session; its state folder is `dir`, the socket dir/keeper.sock). */
+/* Connects, and starts the program when nobody listens and `program` is not NULL (it goes into the background
+ * with its own session; its state folder is `dir`, the socket dir/keeper.sock). */
 int wh_keeper_connect(wh_loop *loop, const char *dir, const char *program,
                       const wh_keeper_callbacks *callbacks, wh_keeper **ret, wh_err *err);
 void wh_keeper_free(wh_keeper *keeper);

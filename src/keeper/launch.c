@@ -90,8 +90,8 @@ static int open_empty_root(int *ret, wh_err *err)
     return 0;
 }
 
-/* Children begin with an empty bounding set, at no cost for each. We keep our own rights, also over an exec of the
- * keeper's next version: as inheritable ones, which a child gives up. */
+/* Children begin with an empty bounding set, at no cost for each. We keep our own rights, also over an exec
+ * of the keeper's next version: as inheritable ones, which a child gives up. */
 static int drop_bounding_set(void)
 {
     struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};

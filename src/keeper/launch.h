@@ -17,8 +17,8 @@ typedef struct wh_jail {
     int oom_score_adj; /* our own: children need not write the same */
 } wh_jail;
 
-/* Once, in a process with one thread. For lack of rights it does not fail: namespaces is false then, and the sentence
- * may say why. */
+/* Once, in a process with one thread. For lack of rights it does not fail: namespaces is false then, and the
+ * sentence may say why. */
 int wh_jail_init(wh_jail *jail, wh_err *err);
 
 typedef struct wh_launch {

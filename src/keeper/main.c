@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* wherry-keeper: starts runners and keeps what an agent must not lose. Small on purpose: the cost of making a process
- * grows with its maker. */
+/* wherry-keeper: starts runners and keeps what an agent must not lose. Small on purpose: the cost of making a
+ * process grows with its maker. */
 #include "base/file.h"
 #include "base/log.h"
 #include "base/options.h"
@@ -22,8 +22,8 @@ static const wh_opt options[] = {
     {0},
 };
 
-/* Runners begin with this mask too: what reaches one before its handlers stand must wait, since the first process of a
- * pid namespace loses what it does not handle. */
+/* Runners begin with this mask too: what reaches one before its handlers stand must wait, since the first
+ * process of a pid namespace loses what it does not handle. */
 static void block_signals(void)
 {
     static const int faults[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGSYS, SIGABRT, SIGTRAP};

@@ -12,8 +12,9 @@ typedef struct wh_msg {
     size_t n_fds;
 } wh_msg;
 
-/* Waits only when the socket does. Returns 1; 0 at the peer's end; -EAGAIN; -EMSGSIZE or -EBADMSG when the message was
- * too long, carried too many descriptors, or is no record: the peer is not to be trusted then. Descriptors are ours. */
+/* Waits only when the socket does. Returns 1; 0 at the peer's end; -EAGAIN; -EMSGSIZE or -EBADMSG when the
+ * message was too long, carried too many descriptors, or is no record: the peer is not to be trusted then.
+ * Descriptors are ours. */
 int wh_msg_recv(int sock, wh_msg *ret);
 void wh_msg_close_fds(wh_msg *msg);
 /* 0, -EAGAIN, -EMSGSIZE, or what sendmsg says. */

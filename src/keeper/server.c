@@ -183,7 +183,8 @@ static void tell_watchers(wh_keeper_server *server, const wh_kept *kept, const c
 
 /* ------------------------------------------------------------------ containers */
 
-/* "op=running" is all that a runner says. It is not trusted: lengths and numbers are checked, the rest is ignored. */
+/* "op=running" is all that a runner says. It is not trusted: lengths and numbers are checked, the rest is
+ * ignored. */
 static void take_message(wh_kept *kept, const wh_msg *msg)
 {
     auto_free char *op = NULL, *note = NULL;

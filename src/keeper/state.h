@@ -40,8 +40,8 @@ int wh_kept_save(int dirfd, const wh_kept *kept, wh_err *err);
 int wh_kept_save_running(int dirfd, const wh_kept *kept);
 int wh_kept_save_end(int dirfd, const wh_kept *kept);
 void wh_kept_forget(int dirfd, const char *id);
-/* Reads one file and takes hold of its process again: pidfd, control socket. A container whose process is gone comes
- * back as exited; a file that says nothing usable is -EBADMSG. */
+/* Reads one file and takes hold of its process again: pidfd, control socket. A container whose process is
+ * gone comes back as exited; a file that says nothing usable is -EBADMSG. */
 int wh_kept_load(int dirfd, const char *id, wh_kept **ret, wh_err *err);
 
 /* The fields of a record, of a file or of an upgrade's state: every one is checked. */

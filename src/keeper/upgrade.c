@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One keeper executes the next: the same process, so its children stay its children. What it knows goes through a memfd,
- * its descriptors through the exec. */
+/* One keeper executes the next: the same process, so its children stay its children. What it knows goes
+ * through a memfd, its descriptors through the exec. */
 #include "base/file.h"
 #include "base/log.h"
 #include "base/record.h"
@@ -31,7 +31,8 @@ static void keep_all(const wh_keeper_server *server, bool keep)
         keep_fd(kept->pidfd, keep);
         keep_fd(kept->control, keep);
     }
-    LIST_FOREACH(client, &server->clients, link) {
+    LIST_FOREACH(client, &server->clients, link)
+    {
         keep_fd(client->fd, keep && STAILQ_EMPTY(&client->backlog));
     }
 }
@@ -50,7 +51,8 @@ static void put_kept(wh_buf *out, const wh_kept *kept)
     out->failed |= b.failed;
 }
 
-static void put_client(wh_buf *out, const wh_keeper_client *client, const wh_keeper_client *asker, int64_t seq)
+static void put_client(wh_buf *out, const wh_keeper_client *client, const wh_keeper_client *asker,
+                       int64_t seq)
 {
     auto_buf wh_buf b;
     wh_buf_init(&b, WH_RECORD_BYTES_MAX);
@@ -75,13 +77,15 @@ static void put_state(const wh_keeper_server *server, const wh_keeper_client *as
     wh_record_put_i64(out, "oom_score_adj", server->jail.oom_score_adj);
     for (const wh_kept *kept = server->kept; kept != NULL; kept = kept->hh.next)
         put_kept(out, kept);
-    LIST_FOREACH(client, &server->clients, link) {
+    LIST_FOREACH(client, &server->clients, link)
+    {
         if (STAILQ_EMPTY(&client->backlog))
             put_client(out, client, asker, seq);
     }
 }
 
-int wh_keeper_server_exec(wh_keeper_server *server, int program_fd, const wh_keeper_client *asker, int64_t seq, wh_err *err)
+int wh_keeper_server_exec(wh_keeper_server *server, int program_fd, const wh_keeper_client *asker,
+                          int64_t seq, wh_err *err)
 {
     auto_buf wh_buf state;
     char number[16];
@@ -157,8 +161,8 @@ static int take_client(wh_keeper_server *server, const wh_field *f, wh_err *err)
 static int take_state(wh_keeper_server *server, const char *data, size_t n, wh_err *err)
 {
     int64_t v[8];
-    const char *keys[8] = {"lock_fd", "listen_fd", "dir_fd", "mount_ns", "namespaces", "user_ns", "outer_uid",
-                           "oom_score_adj"};
+    const char *keys[8] = {"lock_fd",    "listen_fd", "dir_fd",    "mount_ns",
+                           "namespaces", "user_ns",   "outer_uid", "oom_score_adj"};
     for (size_t i = 0; i < WH_ARRAY_LEN(keys); i++) {
         int rc = wh_record_get_i64(data, n, keys[i], -1000, UINT32_MAX, &v[i], err);
         if (rc < 0)
@@ -167,8 +171,11 @@ static int take_state(wh_keeper_server *server, const char *data, size_t n, wh_e
     server->lock_fd = (int)v[0];
     server->listen_fd = (int)v[1];
     server->dir_fd = (int)v[2];
-    server->jail = (wh_jail){.mount_ns = (int)v[3], .namespaces = v[4] != 0, .user_ns = v[5] != 0,
-                             .outer_uid = (uid_t)v[6], .oom_score_adj = (int)v[7]};
+    server->jail = (wh_jail){.mount_ns = (int)v[3],
+                             .namespaces = v[4] != 0,
+                             .user_ns = v[5] != 0,
+                             .outer_uid = (uid_t)v[6],
+                             .oom_score_adj = (int)v[7]};
     wh_record_iter it = wh_record_begin(data, n);
     wh_field f;
     int rc = 0;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* End records. They are written by a signal handler too, so by hand: no allocation, no stdio, one pwrite. "whole" comes
- * last: a record without it was cut off. */
+/* End records. They are written by a signal handler too, so by hand: no allocation, no stdio, one pwrite.
+ * "whole" comes last: a record without it was cut off. */
 #include "runner/spec.h"
 
 #include "base/record.h"

@@ -110,7 +110,8 @@ static int print_float(wh_buf *out, double v, bool single)
     for (digits = 0; digits < 17; digits++) {
         (void)snprintf(text, sizeof(text), "%.*e", digits, v);
         double back = single ? (double)strtof(text, NULL) : strtod(text, NULL);
-        /* NOLINTNEXTLINE(bugprone-suspicious-memory-comparison,cert-exp42-c,cert-flp37-c): -0 and 0 differ here. */
+        /* NOLINTNEXTLINE(bugprone-suspicious-memory-comparison,cert-exp42-c,cert-flp37-c): -0 and 0 differ
+         * here. */
         if (memcmp(&back, &v, sizeof(v)) == 0)
             break;
     }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Calls one exported function with arguments from text, and prints its results as `wasmtime run --invoke` does. */
+/* Calls one exported function with arguments from text, and prints its results as `wasmtime run --invoke`
+ * does. */
 #pragma once
 
 #include "base/buf.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* wherry-runner: one container, from its spec on descriptor 3 to its end record. Started by the keeper, which has already
- * made namespaces, ids and limits, or directly by `wherry run`. The order of the steps is that of the sandbox: lock what
- * can be locked, load, lock the rest, and only then run the guest. */
+/* wherry-runner: one container, from its spec on descriptor 3 to its end record. Started by the keeper, which
+ * has already made namespaces, ids and limits, or directly by `wherry run`. The order of the steps is that of
+ * the sandbox: lock what can be locked, load, lock the rest, and only then run the guest. */
 #include "runner/control.h"
 #include "runner/invoke.h"
 #include "runner/sandbox.h"
@@ -47,14 +47,16 @@ __attribute__((noreturn)) static void fail_start(const runner *r, const wh_err *
 {
     say(r, "cannot start", err->msg);
     bool memory = err->code == -ENOMEM;
-    wh_stop_end(memory ? WH_EXIT_KILLED : WH_EXIT_START_ERROR, memory ? "OutOfMemory" : "StartError", err->msg, 0);
+    wh_stop_end(memory ? WH_EXIT_KILLED : WH_EXIT_START_ERROR, memory ? "OutOfMemory" : "StartError",
+                err->msg, 0);
 }
 
 static int read_spec(runner *r, wh_err *err)
 {
     struct stat st;
     if (fstat(WH_RUNSPEC_FD, &st) < 0)
-        return wh_fail(err, -errno, "wherry-runner is started by the node or by 'wherry run': no spec on descriptor %d",
+        return wh_fail(err, -errno,
+                       "wherry-runner is started by the node or by 'wherry run': no spec on descriptor %d",
                        WH_RUNSPEC_FD);
     if (st.st_size > WH_RECORD_BYTES_MAX)
         return wh_fail(err, -EFBIG, "the spec has %lld bytes, at most %d are allowed.", (long long)st.st_size,
@@ -100,8 +102,9 @@ static int load_module(runner *r, wh_err *err)
     if (r->spec->invoke != NULL && r->sig[0] == '\0')
         return wh_fail(err, -ENOENT, "the module exports no function '%s'.", r->spec->invoke);
     if (r->spec->invoke == NULL && !r->has_start && r->has_initialize)
-        return wh_fail(err, -ENOENT, "the module is a library (it exports '_initialize' and no '_start'): name the "
-                                     "function to call, with --invoke.");
+        return wh_fail(err, -ENOENT,
+                       "the module is a library (it exports '_initialize' and no '_start'): name the "
+                       "function to call, with --invoke.");
     if (r->spec->invoke == NULL && !r->has_start)
         return wh_fail(err, -ENOENT, "the module exports no '_start': it is no WASI command.");
     return 0;
@@ -112,14 +115,15 @@ static int add_preopens(runner *r, wh_err *err)
     const wh_runspec *spec = r->spec;
     int rc = 0, guest_fd;
     for (size_t i = 0; rc == 0 && i < spec->n_dirs; i++)
-        rc = wh_wasi_preopen_dir(r->wasi, spec->dirs[i].fd, spec->dirs[i].guest_path, spec->dirs[i].read_only, err);
+        rc = wh_wasi_preopen_dir(r->wasi, spec->dirs[i].fd, spec->dirs[i].guest_path, spec->dirs[i].read_only,
+                                 err);
     for (size_t i = 0; rc == 0 && i < spec->n_listen; i++)
         rc = wh_wasi_preopen_listener(r->wasi, spec->listen_fds[i], &guest_fd, err);
     return rc;
 }
 
-/* The guest learns the number of its stop descriptor from its environment, which is fixed when the WASI object is made:
- * hence the number is computed here and checked afterwards. */
+/* The guest learns the number of its stop descriptor from its environment, which is fixed when the WASI
+ * object is made: hence the number is computed here and checked afterwards. */
 static int make_wasi(runner *r, wh_err *err)
 {
     const wh_runspec *spec = r->spec;

@@ -12,10 +12,12 @@ typedef struct wh_runlog wh_runlog; /* one per process */
 
 /* `fd` is taken over: opened O_APPEND, one writer. */
 wh_runlog *wh_runlog_new(int fd);
-/* Takes all bytes (a wh_wasi_write_fn): whole lines are in the file on return. `stream` is 1 or 2. Returns n, or a
- * negative errno when the file takes no more (the text is lost then, and the next line begins a new one). */
+/* Takes all bytes (a wh_wasi_write_fn): whole lines are in the file on return. `stream` is 1 or 2. Returns n,
+ * or a negative errno when the file takes no more (the text is lost then, and the next line begins a new
+ * one). */
 int wh_runlog_write(void *log, int stream, const void *data, size_t n);
-/* Puts out what waits for the end of its line, tagged P. Safe in a signal handler that did not interrupt a write. */
+/* Puts out what waits for the end of its line, tagged P. Safe in a signal handler that did not interrupt a
+ * write. */
 void wh_runlog_flush(wh_runlog *log);
 /* Later lines go to `fd`, which is taken over. Safe in the same handlers. */
 void wh_runlog_swap(wh_runlog *log, int fd);

@@ -102,8 +102,8 @@ int wh_sandbox_files(wh_sandbox *box, const wh_runspec_dir *dirs, size_t n, bool
     return rc < 0 ? wh_wrap(err, "sandbox") : 0;
 }
 
-/* Code and constants of our own program, so that no bug makes them writable again. Failures are fine: the filter and
- * MDWE forbid the same. */
+/* Code and constants of our own program, so that no bug makes them writable again. Failures are fine: the
+ * filter and MDWE forbid the same. */
 static int seal_segments(struct dl_phdr_info *info, WH_UNUSED size_t size, WH_UNUSED void *user)
 {
     const uintptr_t page = 4096;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Makes the runner's two filters at build time, as C arrays: libseccomp needs 160 microseconds for each at run time.
- * Anything that this table does not name kills the process. */
+/* Makes the runner's two filters at build time, as C arrays: libseccomp needs 160 microseconds for each at
+ * run time. Anything that this table does not name kills the process. */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/filter.h>
@@ -16,8 +16,9 @@
 #include <unistd.h>
 
 #define ARRAY_LEN(a) (sizeof(a) / sizeof((a)[0]))
-/* Filters stack and the stricter answer wins. So the first lists all that is ever allowed, and the second only takes
- * away what was for loading: half the instructions, which the kernel compiles anew for each process. */
+/* Filters stack and the stricter answer wins. So the first lists all that is ever allowed, and the second
+ * only takes away what was for loading: half the instructions, which the kernel compiles anew for each
+ * process. */
 #define LOAD 1 /* phase A only: until the guest begins */
 #define BOTH 2 /* phase A and B */
 #define LESS 4 /* phase B: taken away under a condition */
@@ -31,15 +32,61 @@ typedef struct rule {
 } rule;
 
 #define KILL -1
-#define ALLOW(name, phases) {name, phases, 0, 0, {{0}}}
-#define REFUSE(name, phases, error) {name, phases, error, 0, {{0}}}
-#define ALLOW_IF(name, phases, ...) {name, phases, 0, 1, {__VA_ARGS__}}
-#define ALLOW_IF2(name, phases, ...) {name, phases, 0, 2, {__VA_ARGS__}}
-#define IS(arg, value) {(arg), SCMP_CMP_EQ, (value), 0}
-#define LACKS(arg, bit) {(arg), SCMP_CMP_MASKED_EQ, (bit), 0}
-#define HAS(arg, bit) {(arg), SCMP_CMP_MASKED_EQ, (bit), (bit)}
-#define IS_NOT(arg, value) {(arg), SCMP_CMP_NE, (value), 0}
-#define KILL_IF(name, ...) {name, LESS, KILL, 1, {__VA_ARGS__}}
+#define ALLOW(name, phases) \
+    {                       \
+        name, phases, 0, 0, \
+        {                   \
+            {               \
+                0           \
+            }               \
+        }                   \
+    }
+#define REFUSE(name, phases, error) \
+    {                               \
+        name, phases, error, 0,     \
+        {                           \
+            {                       \
+                0                   \
+            }                       \
+        }                           \
+    }
+#define ALLOW_IF(name, phases, ...) \
+    {                               \
+        name, phases, 0, 1,         \
+        {                           \
+            __VA_ARGS__             \
+        }                           \
+    }
+#define ALLOW_IF2(name, phases, ...) \
+    {                                \
+        name, phases, 0, 2,          \
+        {                            \
+            __VA_ARGS__              \
+        }                            \
+    }
+#define IS(arg, value)                 \
+    {                                  \
+        (arg), SCMP_CMP_EQ, (value), 0 \
+    }
+#define LACKS(arg, bit)                     \
+    {                                       \
+        (arg), SCMP_CMP_MASKED_EQ, (bit), 0 \
+    }
+#define HAS(arg, bit)                           \
+    {                                           \
+        (arg), SCMP_CMP_MASKED_EQ, (bit), (bit) \
+    }
+#define IS_NOT(arg, value)             \
+    {                                  \
+        (arg), SCMP_CMP_NE, (value), 0 \
+    }
+#define KILL_IF(name, ...)   \
+    {                        \
+        name, LESS, KILL, 1, \
+        {                    \
+            __VA_ARGS__      \
+        }                    \
+    }
 
 static const rule rules[] = {
     /* Memory. A guest's runner never makes memory executable. */
@@ -100,7 +147,8 @@ static const rule rules[] = {
     ALLOW("unlinkat", BOTH),
     ALLOW("utimensat", BOTH),
 
-    /* Sockets that were handed over, connected or listening. Never a new peer: no connect, no addressed sendto. */
+    /* Sockets that were handed over, connected or listening. Never a new peer: no connect, no addressed
+     * sendto. */
     ALLOW("accept4", BOTH),
     ALLOW("getpeername", BOTH),
     ALLOW("getsockname", BOTH),
@@ -160,7 +208,9 @@ static void die(const char *what, int rc)
 
 static uint32_t action_of(int error)
 {
-    return error == KILL ? SCMP_ACT_KILL_PROCESS : error == 0 ? SCMP_ACT_ALLOW : SCMP_ACT_ERRNO((unsigned)error);
+    return error == KILL ? SCMP_ACT_KILL_PROCESS
+           : error == 0  ? SCMP_ACT_ALLOW
+                         : SCMP_ACT_ERRNO((unsigned)error);
 }
 
 static void add(scmp_filter_ctx ctx, const rule *r, int error)

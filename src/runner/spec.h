@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a runner is told about its container: a record (base/record.h), sealed in a memfd. Descriptors are named by their
- * number in the runner. Whoever starts a runner (the agent through the keeper, or `wherry run` directly) writes it with
- * wh_runspec_write; the runner reads it with wh_runspec_read. */
+/* What a runner is told about its container: a record (base/record.h), sealed in a memfd. Descriptors are
+ * named by their number in the runner. Whoever starts a runner (the agent through the keeper, or `wherry run`
+ * directly) writes it with wh_runspec_write; the runner reads it with wh_runspec_read. */
 #pragma once
 
 #include "base/buf.h"
@@ -9,11 +9,12 @@
 
 #define WH_RUNSPEC_VERSION 1
 #define WH_RUNSPEC_FD 3 /* where a runner finds it; 0, 1, 2 are stdin, stdout, stderr */
-/* The runner's argument for debugging under `wherry run --no-sandbox`: no seccomp, no Landlock. Not in the spec, since
- * the first filter stands before the spec is read. A keeper never passes it. */
+/* The runner's argument for debugging under `wherry run --no-sandbox`: no seccomp, no Landlock. Not in the
+ * spec, since the first filter stands before the spec is read. A keeper never passes it. */
 #define WH_RUNNER_NO_SANDBOX "--no-sandbox"
 #define WH_RUNSPEC_DIRS_MAX 64
-#define WH_RUNSPEC_STACK_MAX (2UL << 20) /* a quarter of a main thread's usual stack; the engine takes no more */
+#define WH_RUNSPEC_STACK_MAX \
+    (2UL << 20)                   /* a quarter of a main thread's usual stack; the engine takes no more */
 #define WH_RUNSPEC_ARGS_MAX 16384 /* arguments and environment variables */
 
 /* Tells the guest the number of its stop descriptor: see runner/control.h. */
@@ -34,18 +35,19 @@ typedef struct wh_runspec {
     char *id;   /* container id, for messages */
     char *name; /* container name, for the log prefix of the foreground form */
     unsigned profile;
-    int code_fd;    /* the compiled module, authenticated by the starter */
-    int log_fd;     /* O_APPEND file for the CRI log format; -1: plain bytes to descriptors 1 and 2 */
-    int control_fd; /* seqpacket socket to the keeper, see runner/control.h; -1: none */
-    int end_fd;     /* file that takes the end record before the runner leaves; -1: none */
-    int stop_signal; /* what a stop request is called: SIGTERM by default */
-    bool trace;      /* one line per host call to descriptor 2 */
+    int code_fd;            /* the compiled module, authenticated by the starter */
+    int log_fd;             /* O_APPEND file for the CRI log format; -1: plain bytes to descriptors 1 and 2 */
+    int control_fd;         /* seqpacket socket to the keeper, see runner/control.h; -1: none */
+    int end_fd;             /* file that takes the end record before the runner leaves; -1: none */
+    int stop_signal;        /* what a stop request is called: SIGTERM by default */
+    bool trace;             /* one line per host call to descriptor 2 */
     bool landlock_optional; /* go on, and say so, where the kernel has none */
     uint64_t memory_bytes_max; /* of linear memory; 0: no limit below 4 GiB */
     uint64_t stack_bytes_max;  /* up to WH_RUNSPEC_STACK_MAX; 0: the engine's default */
-    wh_time deadline;          /* CPU-independent time from start after which the guest is ended (exit 137, DeadlineExceeded); 0: none */
-    char *invoke;              /* exported function to call instead of _start, or NULL */
-    char **args, **env;        /* args[0] is the program's name; invoke: the call's arguments follow it */
+    /* From the guest's start, asleep or not; then it is ended (exit 137, DeadlineExceeded). 0: none. */
+    wh_time deadline;
+    char *invoke;       /* exported function to call instead of _start, or NULL */
+    char **args, **env; /* args[0] is the program's name; invoke: the call's arguments follow it */
     wh_runspec_dir *dirs;
     size_t n_dirs;
     int *listen_fds;
@@ -64,12 +66,13 @@ WH_DEFINE_CLEANUP(wh_cleanup_runspec, wh_runspec *, wh_runspec_free);
 
 /* How a guest ended, as the runner saw it; also a record. A runner that was killed leaves none. */
 typedef struct wh_end_record {
-    int exit_code;      /* as a container's: 0..255; 128 + signal for a stop, 137 out of memory, 134 trap */
-    char reason[32];    /* "Completed", "Error", "Trap", "OutOfMemory", "StackOverflow", "DeadlineExceeded", "Stopped",
-                           "StartError" (it never ran: message says why) */
-    char message[1024]; /* for people: the trap and its backtrace */
-    wh_time guest_start; /* real time of the guest's first instruction; 0: never */
-    wh_time end;         /* real time */
+    int exit_code; /* as a container's: 0..255; 128 + signal for a stop, 137 out of memory, 134 trap */
+    /* "Completed", "Error", "Trap", "OutOfMemory", "StackOverflow", "DeadlineExceeded", "Stopped", or
+     * "StartError": it never ran, and the message says why. */
+    char reason[32];
+    char message[1024];    /* for people: the trap and its backtrace */
+    wh_time guest_start;   /* real time of the guest's first instruction; 0: never */
+    wh_time end;           /* real time */
     uint64_t memory_bytes; /* linear memory at the end */
 } wh_end_record;
 /* Async-signal-safe: one pwrite, no allocation. */

@@ -60,8 +60,8 @@ static const char *stop_message(int signo)
     }
 }
 
-/* A guest that just began may be about to claim its stop descriptor: it gets a moment for that. One that had the time to
- * and did not ends at once. */
+/* A guest that just began may be about to claim its stop descriptor: it gets a moment for that. One that had
+ * the time to and did not ends at once. */
 #define CLAIM_WAIT_USEC 100000
 #define JUST_BEGAN WH_SEC
 
@@ -131,7 +131,8 @@ static void drain_control(void)
     } control;
     while (stop.control_fd >= 0) {
         struct iovec iov = {data, sizeof(data)};
-        struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)};
+        struct msghdr msg = {
+            .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)};
         ssize_t n = recvmsg(stop.control_fd, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
         if (n < 0 && errno == EINTR)
             continue;
@@ -178,8 +179,8 @@ static void on_message(WH_UNUSED int signo)
     errno = saved;
 }
 
-/* Handlers wait for each other, so that none sees another's half-done work. Waits of the guest return EINTR: no
- * SA_RESTART, so that a poll sees a claimed stop at once. */
+/* Handlers wait for each other, so that none sees another's half-done work. Waits of the guest return EINTR:
+ * no SA_RESTART, so that a poll sees a claimed stop at once. */
 static int handle(int signo, void (*fn)(int))
 {
     struct sigaction sa = {.sa_handler = fn};
@@ -212,8 +213,9 @@ void wh_stop_setup(const wh_runspec *spec, wh_runlog *log)
     stop.log = log;
     int signo = spec->stop_signal;
     /* Faults are the engine's, SIGALRM and SIGUSR1 ours. */
-    bool reserved = signo == SIGSEGV || signo == SIGILL || signo == SIGFPE || signo == SIGBUS || signo == SIGALRM ||
-                    signo == SIGUSR1 || signo == SIGKILL || signo == SIGSTOP || signo == SIGABRT || signo == SIGSYS;
+    bool reserved = signo == SIGSEGV || signo == SIGILL || signo == SIGFPE || signo == SIGBUS ||
+                    signo == SIGALRM || signo == SIGUSR1 || signo == SIGKILL || signo == SIGSTOP ||
+                    signo == SIGABRT || signo == SIGSYS;
     if (!reserved)
         (void)handle(signo, on_stop);
     if (stop.pending_message) { /* it came before the descriptor was known */
@@ -232,9 +234,11 @@ int wh_stop_deadline(wh_time deadline, wh_err *err)
 {
     if (deadline <= 0)
         return 0;
-    (void)snprintf(stop.deadline_message, sizeof(stop.deadline_message), "ran longer than its deadline of %lld.%03lld s",
-                   (long long)(deadline / WH_SEC), (long long)(deadline % WH_SEC / WH_MSEC));
-    struct itimerval timer = {.it_value = {.tv_sec = deadline / WH_SEC, .tv_usec = deadline % WH_SEC / WH_USEC}};
+    (void)snprintf(stop.deadline_message, sizeof(stop.deadline_message),
+                   "ran longer than its deadline of %lld.%03lld s", (long long)(deadline / WH_SEC),
+                   (long long)(deadline % WH_SEC / WH_MSEC));
+    struct itimerval timer = {
+        .it_value = {.tv_sec = deadline / WH_SEC, .tv_usec = deadline % WH_SEC / WH_USEC}};
     if (timer.it_value.tv_sec == 0 && timer.it_value.tv_usec == 0)
         timer.it_value.tv_usec = 1;
     if (setitimer(ITIMER_REAL, &timer, NULL) < 0)

@@ -1,19 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* How a runner ends, from wherever it is: stop requests, the deadline, and messages on the control socket arrive as
- * signals, also inside a guest's endless loop. The handlers write the end record themselves and leave. State is one per
- * process, since handlers have no other. */
+/* How a runner ends, from wherever it is: stop requests, the deadline, and messages on the control socket
+ * arrive as signals, also inside a guest's endless loop. The handlers write the end record themselves and
+ * leave. State is one per process, since handlers have no other. */
 #pragma once
 
 #include "abi/wasi/wasi.h"
 #include "runner/runlog.h"
 #include "runner/spec.h"
 
-/* Installs the handlers and unblocks their signals: whoever starts a runner in a pid namespace blocks them until here,
- * since the kernel drops what such a process does not handle. */
+/* Installs the handlers and unblocks their signals: whoever starts a runner in a pid namespace blocks them
+ * until here, since the kernel drops what such a process does not handle. */
 int wh_stop_init(wh_err *err);
 /* What the spec says. The log is NULL where lines go to descriptors 1 and 2. */
 void wh_stop_setup(const wh_runspec *spec, wh_runlog *log);
-/* From here on a stop request goes to a guest that claimed its stop descriptor: "TERM\n" and the end on `pipe_fd`. */
+/* From here on a stop request goes to a guest that claimed its stop descriptor: "TERM\n" and the end on
+ * `pipe_fd`. */
 void wh_stop_guest(const wh_wasi *wasi, int pipe_fd);
 /* The deadline counts from here. */
 int wh_stop_deadline(wh_time deadline, wh_err *err);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Requests to the keeper, and the files that it reads back. An input is a record; the fields named "message" of it are
- * requests, or the whole is one. No descriptors come along, so nothing is started. */
+/* Requests to the keeper, and the files that it reads back. An input is a record; the fields named "message"
+ * of it are requests, or the whole is one. No descriptors come along, so nothing is started. */
 #include "base/file.h"
 #include "base/log.h"
 #include "base/record.h"

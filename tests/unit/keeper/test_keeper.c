@@ -284,7 +284,8 @@ TEST(a_runner_has_nothing_but_what_it_was_given)
     CHECK(!same_namespace(pid, "net"));
     CHECK(!same_namespace(pid, "pid"));
     CHECK(!same_namespace(pid, "ipc"));
-    /* 0-2, log, end; control and its spare; the stop pipe; and the engine keeps the code, which it may map again. */
+    /* 0-2, log, end; control and its spare; the stop pipe; and the engine keeps the code, which it may map
+     * again. */
     int n = 0, code = 0;
     for (int fd = 0; fd < 256; fd++) {
         (void)snprintf(path, sizeof(path), "/proc/%d/fd/%d", (int)pid, fd);

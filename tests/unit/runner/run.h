@@ -21,7 +21,8 @@ typedef struct run {
     wh_end_record end;
 } run;
 
-/* Skips the test where there is no guest or no engine. `verb` and what follows become the arguments, ended by NULL. */
+/* Skips the test where there is no guest or no engine. `verb` and what follows become the arguments, ended by
+ * NULL. */
 void run_init(run *r, ...) __attribute__((sentinel));
 /* Preopens a host folder. */
 void run_dir(run *r, const char *host, const char *guest, bool read_only);

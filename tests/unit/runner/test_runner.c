@@ -215,9 +215,11 @@ static void send_log(run *r, const char *path)
     wh_buf_init(&b, 256);
     wh_record_put_str(&b, "op", "log");
     struct iovec iov = {b.p, b.len};
-    struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control)};
+    struct msghdr msg = {
+        .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control)};
     struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
-    *c = (struct cmsghdr){.cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS};
+    *c = (struct cmsghdr){
+        .cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS};
     memcpy(CMSG_DATA(c), &fd, sizeof(fd));
     CHECK_INT(sendmsg(r->control, &msg, MSG_NOSIGNAL), ==, b.len);
     CHECK(kill(r->pid, SIGUSR1) == 0);

@@ -15,8 +15,15 @@ static char *env[] = {(char[]){"A=1"}, NULL};
 
 static wh_runspec sample(void)
 {
-    return (wh_runspec){.id = id, .name = NULL, .code_fd = 4, .log_fd = -1, .control_fd = 9, .end_fd = 5,
-                        .stop_signal = SIGINT, .args = args, .env = env};
+    return (wh_runspec){.id = id,
+                        .name = NULL,
+                        .code_fd = 4,
+                        .log_fd = -1,
+                        .control_fd = 9,
+                        .end_fd = 5,
+                        .stop_signal = SIGINT,
+                        .args = args,
+                        .env = env};
 }
 
 TEST(a_spec_reads_as_it_was_written)
@@ -24,11 +31,26 @@ TEST(a_spec_reads_as_it_was_written)
     wh_err err = {0};
     wh_runspec_dir dirs[] = {{(char[]){"/data"}, 6, true}, {(char[]){"/out"}, 7, false}};
     int listen[] = {8};
-    wh_runspec spec = {.id = (char[]){"c1"}, .name = (char[]){"web"}, .profile = 16, .code_fd = 4, .log_fd = 10,
-                       .control_fd = 9, .end_fd = 5, .stop_signal = SIGINT, .trace = true, .landlock_optional = true,
-                       .memory_bytes_max = 1 << 20, .stack_bytes_max = 4096, .deadline = 5 * WH_SEC,
-                       .invoke = (char[]){"add"}, .args = args, .env = env, .dirs = dirs, .n_dirs = 2,
-                       .listen_fds = listen, .n_listen = 1};
+    wh_runspec spec = {.id = (char[]){"c1"},
+                       .name = (char[]){"web"},
+                       .profile = 16,
+                       .code_fd = 4,
+                       .log_fd = 10,
+                       .control_fd = 9,
+                       .end_fd = 5,
+                       .stop_signal = SIGINT,
+                       .trace = true,
+                       .landlock_optional = true,
+                       .memory_bytes_max = 1 << 20,
+                       .stack_bytes_max = 4096,
+                       .deadline = 5 * WH_SEC,
+                       .invoke = (char[]){"add"},
+                       .args = args,
+                       .env = env,
+                       .dirs = dirs,
+                       .n_dirs = 2,
+                       .listen_fds = listen,
+                       .n_listen = 1};
     auto_buf wh_buf b;
     auto_runspec wh_runspec *got = NULL;
     wh_buf_init(&b, WH_RECORD_BYTES_MAX);
@@ -168,7 +190,8 @@ static int end_fd(void)
 TEST(an_end_record_reads_as_it_was_written)
 {
     wh_err err = {0};
-    wh_end_record end = {.exit_code = 134, .reason = "Trap", .guest_start = 5, .end = INT64_MAX, .memory_bytes = 65536};
+    wh_end_record end = {
+        .exit_code = 134, .reason = "Trap", .guest_start = 5, .end = INT64_MAX, .memory_bytes = 65536};
     wh_end_record got;
     auto_close int fd = end_fd();
     memset(end.message, 'm', sizeof(end.message) - 1);
