@@ -112,20 +112,39 @@ void doc_program_help(wh_buf *out, const program_info *program)
 
 /* ---- manual, mdoc(7) */
 
-/* Text that roff takes as it is: no line is a request, no backslash an escape. */
+static void put_roff_word(wh_buf *out, wh_str word, bool line_start)
+{
+    if (line_start && (word.p[0] == '.' || word.p[0] == '\''))
+        (void)wh_buf_puts(out, "\\&");
+    for (size_t i = 0; i < word.n; i++)
+        if (word.p[i] == '\\')
+            (void)wh_buf_puts(out, "\\e");
+        else
+            (void)wh_buf_putc(out, word.p[i]);
+}
+
+/* Text that roff takes as it is: no line is a request, no backslash an escape. A new sentence begins a line,
+ * by which roff knows that it is one. */
 static void put_roff(wh_buf *out, const char *text)
 {
-    bool line_start = true;
-    for (; *text != '\0'; text++) {
-        if (line_start && (*text == '.' || *text == '\''))
-            (void)wh_buf_puts(out, "\\&");
-        if (*text == '\\')
-            (void)wh_buf_puts(out, "\\e");
-        else if (*text == '\n' && text[1] == '\n')
-            (void)wh_buf_puts(out, "\n.Pp");
-        else
-            (void)wh_buf_putc(out, *text);
-        line_start = *text == '\n';
+    size_t column = 0;
+    char last = ' ';
+    for (text += strspn(text, " \n"); *text != '\0';) {
+        wh_str word = {text, strcspn(text, " \n")};
+        bool sentence = strchr(".!?", last) != NULL && word.p[0] >= 'A' && word.p[0] <= 'Z';
+        bool begins = column == 0 || sentence || column + 1 + word.n > WIDTH;
+        if (column > 0)
+            (void)wh_buf_putc(out, begins ? '\n' : ' ');
+        put_roff_word(out, word, begins);
+        column = begins ? word.n : column + 1 + word.n;
+        last = word.p[word.n - 1];
+        text += word.n;
+        size_t gap = strspn(text, " \n");
+        if (text[gap] != '\0' && memmem(text, gap, "\n\n", 2) != NULL) {
+            (void)wh_buf_puts(out, "\n.Pp\n");
+            column = 0;
+        }
+        text += gap;
     }
     (void)wh_buf_putc(out, '\n');
 }
@@ -149,7 +168,6 @@ static void put_manual_option(wh_buf *out, const wh_opt *opt)
         put_macro(out, " Ar", opt->value);
     (void)wh_buf_putc(out, '\n');
     put_roff(out, opt->help);
-    (void)wh_buf_puts(out, ".\n");
 }
 
 static void put_manual_verb(wh_buf *out, const wh_verb *verb)
@@ -178,7 +196,7 @@ void doc_manual(wh_buf *out, const program_info *program)
     (void)wh_buf_puts(out, ".Dd $Mdocdate$\n.Dt ");
     for (const char *p = program->name; *p != '\0'; p++)
         (void)wh_buf_putc(out, *p >= 'a' && *p <= 'z' ? (char)(*p - 'a' + 'A') : *p);
-    (void)wh_buf_printf(out, " 1\n.Os Wherry %s\n.Sh NAME\n.Nm %s\n", program->version, program->name);
+    (void)wh_buf_printf(out, " 1\n.Os\n.Sh NAME\n.Nm %s\n", program->name);
     put_macro(out, ".Nd", program->summary);
     (void)wh_buf_puts(
         out, "\n.Sh SYNOPSIS\n.Nm\n.Ar command\n.Op Ar options\n.Op Ar arguments\n.Sh DESCRIPTION\n");

@@ -275,3 +275,23 @@ TEST(the_manual)
     CHECK_CONTAINS(text, "\n.Pp\n\\&.Second 'one' \\e here.\n");
     CHECK_CONTAINS(text, ".It Cm \"image pull\" Ar \"NAME\"\n");
 }
+
+TEST(the_manual_pleases_mandoc)
+{
+    char *text = NULL, *words_of_it = NULL;
+    char manual[] = "manual", path[] = "/tmp/wh-manual-XXXXXX";
+    CHECK_INT(MAIN(&text, manual), ==, 0);
+    auto_close int fd = mkostemp(path, O_CLOEXEC);
+    CHECK_OK(wh_write_all(fd, text, strlen(text)), NULL);
+    auto_free char *line = wh_xasprintf("command -v mandoc >/dev/null || exit 77; mandoc -Tlint %s", path);
+    FILE *pipe = popen(line, "re");
+    CHECK(pipe != NULL);
+    int rc = wh_read_fd(fileno(pipe), 10000, &words_of_it, NULL, NULL);
+    int status = pclose(pipe);
+    CHECK_OK(unlink(path), NULL);
+    CHECK_OK(rc, NULL);
+    wh_strv_push_take(&words, words_of_it);
+    if (status == 77 << 8)
+        SKIP("mandoc is not installed");
+    CHECK_STR(words_of_it, "");
+}
