@@ -445,6 +445,23 @@ static int parse_stream(parse *p, json_t *documents)
     }
 }
 
+/* Does a line begin here? Lines end with CR, LF, NEL, LS or PS; the first may begin with a byte order mark. */
+static bool begins_line(const char *data, const char *p)
+{
+    return p == data || strchr("\n\r\x85\xa8\xa9\xbf", p[-1]) != NULL;
+}
+
+/* libyaml compares each %TAG line with all before it: a file of them takes minutes, and nobody writes one. */
+static int refuse_tag_directives(const char *data, size_t n, wh_err *err)
+{
+    const char *end = data + n;
+    for (const char *p = data; (p = memmem(p, (size_t)(end - p), "%TAG", 4)) != NULL; p++)
+        if (begins_line(data, p))
+            return wh_fail(err, -EBADMSG, "byte %zu: a %%TAG directive: write the values without tags",
+                           (size_t)(p - data));
+    return 0;
+}
+
 /* JSON has escapes that libyaml refuses (surrogate pairs): what begins like an object is tried as JSON first.
  */
 static bool parse_json(const char *data, size_t n, json_t *documents)
@@ -466,10 +483,14 @@ int wh_yaml_parse(const char *data, size_t n, json_t **ret, wh_err *err)
         return wh_fail(err, -ENOMEM, "read YAML");
     if (!parse_json(data, n, documents)) {
         parse p = {.err = err};
+        int rc = refuse_tag_directives(data, n, err);
+        if (rc < 0)
+            return rc;
         if (!yaml_parser_initialize(&p.yaml))
             return wh_fail(err, -ENOMEM, "read YAML");
+        yaml_parser_set_encoding(&p.yaml, YAML_UTF8_ENCODING);
         yaml_parser_set_input_string(&p.yaml, (const unsigned char *)data, n);
-        int rc = parse_stream(&p, documents);
+        rc = parse_stream(&p, documents);
         anchors_clear(&p);
         yaml_parser_delete(&p.yaml);
         if (rc < 0)

@@ -718,6 +718,10 @@ int wh_lifecycle_set_spec(wh_lifecycle *lc, const wh_pod_spec *spec, wh_err *err
     if (spec->n_containers != lc->n || spec->n_init != lc->spec->n_init ||
         !wh_streq(spec->uid, lc->spec->uid))
         return wh_fail(err, -EINVAL, "pod '%s': its containers cannot change.", spec->name);
+    const json_t *old = wh_json_at(lc->spec->object, "spec.volumes"),
+                 *new = wh_json_at(spec->object, "spec.volumes");
+    if (spec->n_volumes != lc->spec->n_volumes || (old != NULL && !json_equal(old, new)))
+        return wh_fail(err, -EINVAL, "pod '%s': its volumes cannot change.", spec->name);
     for (size_t i = 0; i < lc->n; i++)
         if (strcmp(spec->containers[i].name, lc->spec->containers[i].name) != 0 ||
             spec->containers[i].role != lc->spec->containers[i].role)

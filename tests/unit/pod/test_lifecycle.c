@@ -468,7 +468,9 @@ TEST(a_changed_image_restarts_the_container)
     CHECK_STR(image(&d, 0), "start 0.1");
     PHASE(&d, "Running");
     auto_pod_spec wh_pod_spec *other = pod("spec:\n  containers:\n  - {name: d, image: x}\n");
-    CHECK_ERR(wh_lifecycle_set_spec(d.lc, other, &err), -EINVAL, &err, "cannot change");
+    CHECK_ERR(wh_lifecycle_set_spec(d.lc, other, &err), -EINVAL, &err, "container 'c' cannot change");
+    auto_pod_spec wh_pod_spec *more = pod(ONE("Never") "  volumes: [{name: v}]\n");
+    CHECK_ERR(wh_lifecycle_set_spec(d.lc, more, &err), -EINVAL, &err, "its volumes cannot change");
 }
 
 TEST(readiness_gates)

@@ -258,6 +258,19 @@ TEST(too_many_containers)
     bad_pod(wh_buf_str(&b), -EINVAL, "the limit is 64");
 }
 
+TEST(too_many_volumes)
+{
+    auto_buf wh_buf b = {0};
+    wh_buf_init(&b, 1 << 16);
+    wh_buf_puts(&b, ONE "  volumes:\n");
+    for (int i = 0; i < WH_POD_VOLUMES_MAX; i++)
+        wh_buf_printf(&b, "  - {name: v%d}\n", i);
+    auto_pod_spec wh_pod_spec *spec = pod(wh_buf_str(&b));
+    CHECK_INT(spec->n_volumes, ==, WH_POD_VOLUMES_MAX);
+    wh_buf_puts(&b, "  - {name: last}\n");
+    bad_pod(wh_buf_str(&b), -EINVAL, "spec.volumes: 65 entries; the limit is 64");
+}
+
 TEST(container_ids)
 {
     auto_pod_spec wh_pod_spec *spec = pod(ONE);

@@ -78,6 +78,11 @@ TEST(mistakes_are_said_with_their_place)
     refused("a: .inf\n", -EBADMSG, "line 1, column 4: a number that JSON does not have");
     refused("a: \"\\0\"\n", -EBADMSG, "NUL");
     refused("a: !custom 1\n", -EBADMSG, "tag '!custom'");
+    refused("%YAML 1.1\n%TAG !x! y\n---\na: 1\n", -EBADMSG, "byte 10: a %TAG directive");
+    refused("# x\r%TAG !x! y\r---\ra: 1\r", -EBADMSG, "byte 4: a %TAG directive");
+    gives("\xEF\xBB\xBF"
+          "a: '%TAG'\n",
+          "{\"a\":\"%TAG\"}");
     refused("a: !!int x\n", -EBADMSG, "does not have the type of its tag");
     refused("a: \xff\xfe\n", -EBADMSG, "line 1");
     refused("\tb: 1\n", -EBADMSG, "line 1");
