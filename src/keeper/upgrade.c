@@ -130,14 +130,14 @@ static int take_kept(wh_keeper_server *server, const wh_field *f, wh_err *err)
 
 static int take_client(wh_keeper_server *server, const wh_field *f, wh_err *err)
 {
-    int64_t fd, watching, tied, seq;
+    int64_t fd, watching = 0, tied = 0, seq;
     int rc = wh_record_get_i64(f->value.p, f->value.n, "fd", 0, INT32_MAX, &fd, err);
     if (rc == 0)
         rc = wh_record_get_i64(f->value.p, f->value.n, "watching", 0, 1, &watching, err);
     if (rc < 0)
         return rc;
-    if (wh_record_get_i64(f->value.p, f->value.n, "tied", 0, 1, &tied, NULL) < 0)
-        tied = 0; /* an older keeper's state */
+    (void)wh_record_get_i64(f->value.p, f->value.n, "tied", 0, 1, &tied,
+                            NULL); /* absent from an older keeper's */
     keep_fd((int)fd, false);
     wh_keeper_client *client = wh_keeper_client_add(server, (int)fd);
     if (client == NULL) {

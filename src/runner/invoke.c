@@ -98,6 +98,13 @@ int wh_call_args(wh_call *call, char *const *args, wh_err *err)
     return 0;
 }
 
+static uint64_t bits_of(double v)
+{
+    uint64_t bits;
+    memcpy(&bits, &v, sizeof(bits));
+    return bits;
+}
+
 /* The shortest decimal that reads back as the same number, without an exponent, as Rust prints it. */
 static int print_float(wh_buf *out, double v, bool single)
 {
@@ -112,7 +119,7 @@ static int print_float(wh_buf *out, double v, bool single)
         double back = single ? (double)strtof(text, NULL) : strtod(text, NULL);
         /* NOLINTNEXTLINE(bugprone-suspicious-memory-comparison,cert-exp42-c,cert-flp37-c): -0 and 0 differ
          * here. */
-        if (memcmp(&back, &v, sizeof(v)) == 0)
+        if (bits_of(back) == bits_of(v))
             break;
     }
     const char *e = strchr(text, 'e');

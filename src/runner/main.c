@@ -214,6 +214,7 @@ __attribute__((noreturn)) static void run_guest(runner *r)
     wh_err err = {0};
     wh_outcome outcome = {0};
     wh_call call, initialize;
+    wh_assert(r->spec != NULL);
     const char *name = r->spec->invoke == NULL ? "_start" : r->spec->invoke;
     int rc = wh_call_init(&call, r->sig, &err);
     if (rc == 0)
