@@ -316,7 +316,7 @@ static int remember(wh_node *node, const wh_worker *w, wh_err *err)
 
     if (node->db == NULL)
         return 0;
-    json_object_set_new(state, "uid", json_integer((json_int_t)w->run_uid));
+    json_object_set_new(state, "run_uid", json_integer((json_int_t)w->run_uid));
     wh_node_flush_soon(node);
     return wh_nodedb_pod_put(node->db,
                              &(wh_nodedb_pod){.uid = w->uid,

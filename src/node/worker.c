@@ -210,7 +210,7 @@ void wh_worker_flush(wh_node *node)
         if (rc < 0 || !w->dirty)
             continue;
         auto_json json_t *state = wh_lifecycle_save(w->lc);
-        json_object_set_new(state, "uid", json_integer((json_int_t)w->run_uid));
+        json_object_set_new(state, "run_uid", json_integer((json_int_t)w->run_uid));
         rc = wh_nodedb_pod_state(node->db, w->uid, state, &err);
         w->dirty = rc < 0;
     }
@@ -241,7 +241,7 @@ void wh_node_flush_soon(wh_node *node)
 /* The uid under which the pod's runners run: its own wish, one of its own, or ours. */
 static void choose_uid(wh_worker *w, const json_t *saved)
 {
-    int64_t before = saved != NULL ? wh_json_int(saved, "uid", -1) : -1;
+    int64_t before = saved != NULL ? wh_json_int(saved, "run_uid", -1) : -1;
     wh_node *node = w->node;
 
     w->run_uid = geteuid();
