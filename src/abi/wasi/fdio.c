@@ -5,22 +5,28 @@
 
 #include <fcntl.h>
 
-static int wait_rc(int rc)
+static int wait_for(wasi_ctx *c, int fd, short events)
 {
-    return rc == WASI_EXIT ? -ECANCELED : 0;
+    return wasi_wait_for(c, fd, events) == WASI_EXIT ? WASI_ENDED : 0;
+}
+
+static bool is_ready(int fd, short events)
+{
+    struct pollfd p = {.fd = fd, .events = events};
+    return ppoll(&p, 1, &(struct timespec){0}, NULL) != 0;
 }
 
 int wasi_read_waiting(wasi_ctx *c, const wasi_fd *d, const struct iovec *iov, int n, size_t *ret)
 {
-    bool socket = d->kind == KIND_SOCKET; /* non-blocking at the host: try first */
+    bool file = d->kind == KIND_FILE || d->kind == KIND_UNRESOLVED;
+    /* Sockets are non-blocking at the host, and a file seldom is anything but a file: these are tried first. */
+    bool try_now = d->ready || d->kind == KIND_SOCKET || (file && !d->nonblock);
 
-    for (bool waited = d->ready || socket;; waited = false) {
-        if (!waited && d->nonblock) {
-            struct pollfd p = {.fd = d->fd, .events = POLLIN};
-            if (ppoll(&p, 1, &(struct timespec){0}, NULL) == 0)
-                return -EAGAIN;
-        } else if (!waited) {
-            int rc = wait_rc(wasi_wait_for(c, d->fd, POLLIN));
+    for (;; try_now = false) {
+        if (!try_now && d->nonblock && !is_ready(d->fd, POLLIN))
+            return -EAGAIN;
+        if (!try_now && !d->nonblock) {
+            int rc = wait_for(c, d->fd, POLLIN);
             if (rc < 0)
                 return rc;
         }
@@ -30,7 +36,7 @@ int wasi_read_waiting(wasi_ctx *c, const wasi_fd *d, const struct iovec *iov, in
             return 0;
         }
         if (errno == EINTR && wasi_interrupted(c))
-            return -ECANCELED;
+            return WASI_ENDED;
         if (errno == EAGAIN && d->nonblock)
             return -EAGAIN;
         if (errno != EINTR && errno != EAGAIN)
@@ -40,6 +46,8 @@ int wasi_read_waiting(wasi_ctx *c, const wasi_fd *d, const struct iovec *iov, in
 
 int wasi_write_waiting(wasi_ctx *c, const wasi_fd *d, const struct iovec *iov, int n, size_t *ret)
 {
+    if (d->kind == KIND_FILE && d->nonblock && !d->ready && !is_ready(d->fd, POLLOUT))
+        return -EAGAIN;
     for (;;) {
         ssize_t put = writev(d->fd, iov, n);
         if (put >= 0) {
@@ -47,11 +55,11 @@ int wasi_write_waiting(wasi_ctx *c, const wasi_fd *d, const struct iovec *iov, i
             return 0;
         }
         if (errno == EINTR && wasi_interrupted(c))
-            return -ECANCELED;
+            return WASI_ENDED;
         if (errno == EAGAIN && d->nonblock)
             return -EAGAIN;
         if (errno == EAGAIN) {
-            int rc = wait_rc(wasi_wait_for(c, d->fd, POLLOUT));
+            int rc = wait_for(c, d->fd, POLLOUT);
             if (rc < 0)
                 return rc;
         } else if (errno != EINTR) {
@@ -63,7 +71,7 @@ int wasi_write_waiting(wasi_ctx *c, const wasi_fd *d, const struct iovec *iov, i
 /* 0, or a host error as what the call returns. */
 static int guest_rc(int rc)
 {
-    return rc == -ECANCELED ? WASI_EXIT : wasi_errno(-rc);
+    return rc == WASI_ENDED ? WASI_EXIT : wasi_errno(-rc);
 }
 
 static void claim_stop(wasi_ctx *c, const wasi_fd *d)
@@ -78,39 +86,25 @@ static int read_any(wasi_ctx *c, wasi_fd *d, const struct iovec *iov, int n, siz
 
     switch ((wasi_kind)d->kind) {
     case KIND_STDIN:
-        if (d->fd < 0 || n == 0)
-            return 0;
-        return guest_rc(wasi_read_waiting(c, d, iov, n, ret));
     case KIND_STOP:
     case KIND_SOCKET:
         claim_stop(c, d);
-        if (n == 0)
-            return 0;
-        return guest_rc(wasi_read_waiting(c, d, iov, n, ret));
+        return d->fd < 0 || n == 0 ? 0 : guest_rc(wasi_read_waiting(c, d, iov, n, ret));
     case KIND_FILE:
     case KIND_UNRESOLVED:
-        for (;;) {
-            ssize_t got = n == 0 ? 0 : readv(d->fd, iov, n);
-            if (got >= 0) {
-                *ret = (size_t)got;
-                return n == 0 && wasi_fd_resolve(d) == 0 && d->kind == KIND_DIR ? WASI_BADF : 0;
-            }
-            if (errno == EISDIR)
-                return WASI_BADF;
-            if (errno != EINTR)
-                return wasi_errno(errno);
-            if (wasi_interrupted(c))
-                return WASI_EXIT;
-        }
+        if ((n == 0 || d->nonblock) && wasi_fd_resolve(d) != 0)
+            return WASI_BADF;
+        if (n == 0)
+            return d->kind == KIND_DIR ? WASI_BADF : 0;
+        rc = wasi_read_waiting(c, d, iov, n, ret);
+        return rc == -EISDIR ? WASI_BADF : guest_rc(rc);
     case KIND_FREE:
     case KIND_STDOUT:
     case KIND_DIR:
     case KIND_LISTENER:
     default:
-        rc = WASI_BADF;
-        break;
+        return WASI_BADF;
     }
-    return rc;
 }
 
 int wasi_fd_read(wasi_ctx *c, const wh_slot *a)
@@ -158,7 +152,7 @@ static int write_stream(wasi_ctx *c, const wasi_fd *d, struct iovec *iov, int n,
             rc = config->write(config->write_user, d->stream, iov->iov_base, put);
         else if (d->fd >= 0)
             rc = wasi_write_waiting(c, d, iov, n, &put);
-        if (rc < 0 && (done == 0 || rc == -ECANCELED))
+        if (rc < 0 && (done == 0 || rc == WASI_ENDED))
             return guest_rc(rc);
         if (rc < 0)
             break;

@@ -355,7 +355,8 @@ int wasi_wait(wasi_ctx *c, struct pollfd *fds, nfds_t n, wh_time deadline);
 int wasi_wait_for(wasi_ctx *c, int fd, short events); /* 0 or WASI_EXIT */
 bool wasi_interrupted(wasi_ctx *c);                   /* true: return WASI_EXIT; the frame has the code */
 
-/* fdio.c: shared with sockets. Negative errno, WASI_EXIT becomes -ECANCELED. */
+/* fdio.c: shared with sockets. 0, a negative errno, or WASI_ENDED: a stop request came. */
+#define WASI_ENDED (-4095)
 int wasi_read_waiting(wasi_ctx *c, const wasi_fd *d, const struct iovec *iov, int n, size_t *ret);
 int wasi_write_waiting(wasi_ctx *c, const wasi_fd *d, const struct iovec *iov, int n, size_t *ret);
 

@@ -98,7 +98,7 @@ static int receive(wasi_ctx *c, const wasi_fd *d, struct iovec *iov, int n, bool
     do {
         size_t got = 0;
         int rc = wasi_read_waiting(c, d, iov, all ? 1 : n, &got);
-        if (rc == -ECANCELED)
+        if (rc == WASI_ENDED)
             return WASI_EXIT;
         if (rc < 0 && done == 0)
             return wasi_errno(-rc);
@@ -147,7 +147,7 @@ int wasi_sock_send(wasi_ctx *c, const wh_slot *a)
         rc = WASI_INVAL; /* no flag is defined */
     if (rc == 0 && n > 0) {
         rc = wasi_write_waiting(c, d, iov, n, &put);
-        rc = rc == -ECANCELED ? WASI_EXIT : wasi_errno(-rc);
+        rc = rc == WASI_ENDED ? WASI_EXIT : wasi_errno(-rc);
     }
     return rc != 0 ? rc : wasi_ret_u32(c, (uint32_t)a[4].i32, (uint32_t)put, "size");
 }

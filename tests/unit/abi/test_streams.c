@@ -239,6 +239,25 @@ TEST(fifos_in_a_folder_can_be_non_blocking)
     CHECK_INT(CALL(g, "fd_fdstat_get", fd, 200), ==, OK);
     CHECK_INT(g->mem[200], ==, 0);
     CHECK_INT(CALL(g, "fd_tell", fd, 8), ==, ESPIPE_);
+    /* The flag can change on the way; the host's does not. */
+    int later;
+    close(open(path, O_RDWR | O_CLOEXEC));
+    CHECK_INT(open_at(g, 0, "fifo", 0, READ, 0, &later), ==, OK);
+    CHECK_INT(CALL(g, "fd_fdstat_set_flags", later, NONBLOCK), ==, OK);
+    CHECK_INT(read_fd(g, later, 4, text, &n), ==, EAGAIN_);
+    CHECK_INT(CALL(g, "fd_fdstat_set_flags", fd, 0), ==, OK);
+    CHECK_INT(write(out, "de", 2), ==, 2);
+    CHECK_INT(read_fd(g, fd, 4, text, &n), ==, OK);
+    CHECK_STR(text, "de");
+    int writer;
+    CHECK_INT(open_at(g, 0, "fifo", 0, WRITE, 0, &writer), ==, OK);
+    CHECK_INT(CALL(g, "fd_fdstat_set_flags", writer, NONBLOCK), ==, OK);
+    int rc = OK;
+    guest_set32(g, IOV_AT, BUF_AT);
+    guest_set32(g, IOV_AT + 4, 4096);
+    for (int i = 0; i < 100 && rc == OK; i++)
+        rc = CALL(g, "fd_write", writer, IOV_AT, 1, RET_AT);
+    CHECK_INT(rc, ==, EAGAIN_);
     close(out);
 }
 
