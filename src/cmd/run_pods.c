@@ -111,6 +111,8 @@ static int read_manifest(run *r, wh_err *err)
 
     r->origin = wh_xstrdup(from_stdin ? "standard input" : name);
     rc = rc < 0 ? rc : wh_manifest_parse(text, n, r->origin, &r->manifest, err);
+    if (rc == 0 && json_array_size(r->manifest.pods) + json_array_size(r->manifest.jobs) == 0)
+        rc = wh_fail(err, -EINVAL, "%s holds no Pod and no Job: there is nothing to run.", r->origin);
     return rc < 0 ? rc : fix_paths(&r->manifest, from_stdin ? "." : dirname(copy), err);
 }
 

@@ -62,6 +62,21 @@ static char *default_folder(const char *system, const char *variable, const char
     return wh_xasprintf("%s/%s/wherry", home != NULL ? home : "/tmp", below_home);
 }
 
+/* Makes the folder and its name absolute: sockets and other processes need it so. */
+static int make_folder(char **path, mode_t mode, wh_err *err)
+{
+    int rc = wh_mkdir_p(*path, mode, err);
+
+    if (rc < 0)
+        return rc;
+    char *full = realpath(*path, NULL);
+    if (full == NULL)
+        return wh_fail(err, -errno, "find folder '%s'", *path);
+    free(*path);
+    *path = full;
+    return 0;
+}
+
 int wh_paths_init(wh_paths *paths, const char *state, const char *run, const char *logs, wh_err *err)
 {
     wh_paths p = {0};
@@ -70,15 +85,15 @@ int wh_paths_init(wh_paths *paths, const char *state, const char *run, const cha
     p.state = state != NULL ? wh_xstrdup(state)
                             : default_folder("/var/lib/wherry", "XDG_DATA_HOME", ".local/share");
     p.run = run != NULL ? wh_xstrdup(run) : default_folder("/run/wherry", "XDG_RUNTIME_DIR", ".local/run");
-    p.images = wh_path_join(p.state, "images");
-    if (logs != NULL)
-        p.logs = wh_xstrdup(logs);
-    else
-        p.logs =
-            geteuid() == 0 && state == NULL ? wh_xstrdup("/var/log/pods") : wh_path_join(p.state, "logs");
-    rc = wh_mkdir_p(p.state, 0711, err);
-    rc = rc < 0 ? rc : wh_mkdir_p(p.run, 0711, err);
-    rc = rc < 0 ? rc : wh_mkdir_p(p.logs, 0755, err);
+    rc = make_folder(&p.state, 0711, err);
+    rc = rc < 0 ? rc : make_folder(&p.run, 0711, err);
+    if (rc == 0)
+        p.logs = logs != NULL                      ? wh_xstrdup(logs)
+                 : geteuid() == 0 && state == NULL ? wh_xstrdup("/var/log/pods")
+                                                   : wh_path_join(p.state, "logs");
+    rc = rc < 0 ? rc : make_folder(&p.logs, 0755, err);
+    if (rc == 0)
+        p.images = wh_path_join(p.state, "images");
     rc = rc < 0 ? rc : find_program("keeper", &p.keeper, err);
     rc = rc < 0 ? rc : find_program("runner", &p.runner, err);
     rc = rc < 0 ? rc : find_program("prepare", &p.prepare, err);

@@ -15,7 +15,7 @@ def sha(data, algorithm="sha256"):
 class Hostile:
     """routes: path (without query) -> function(handler), or (status, headers, body)."""
 
-    def __init__(self):
+    def __init__(self, tls=None):
         self.routes = {}
         self.seen = []
         owner = self
@@ -54,6 +54,8 @@ class Hostile:
 
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True
+        if tls:
+            self.server.socket = tls.wrap_socket(self.server.socket, server_side=True, do_handshake_on_connect=False)
         self.port = self.server.server_address[1]
         self.host = f"127.0.0.1:{self.port}"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()

@@ -4,7 +4,10 @@ import base64
 import io
 import json
 import os
+import pathlib
 import socket
+import ssl
+import subprocess
 import tarfile
 import threading
 import time
@@ -458,6 +461,65 @@ def test_stalling_server_is_left_when_it_hangs_up(store, module):
                 pass
         threading.Thread(target=serve, daemon=True).start()
         assert store.fails("pull", f"127.0.0.1:{s.getsockname()[1]}/x:v1").startswith("RegistryUnavailable: ")
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory):
+    """A private CA: (its PEM, a server context for 127.0.0.1 and localhost)."""
+    folder = tmp_path_factory.mktemp("ca")
+    def openssl(*args):
+        subprocess.run(["openssl", *args], cwd=folder, check=True, capture_output=True)
+    openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", "ca.key", "-out",
+            "ca.pem", "-subj", "/CN=test CA", "-days", "2")
+    openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", "s.key", "-out", "s.csr",
+            "-subj", "/CN=server")
+    (folder / "ext").write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\n")
+    openssl("x509", "-req", "-in", "s.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-out", "s.pem",
+            "-days", "2", "-extfile", "ext")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "s.pem", folder / "s.key")
+    return folder / "ca.pem", context
+
+
+@pytest.fixture
+def secure(authority):
+    registry = Hostile(authority[1])
+    yield registry
+    registry.close()
+
+
+def trusting(tmp_path, host, ca):
+    path = tmp_path / "registries.yaml"
+    path.write_text(f'registries:\n  "{host}":\n    caFile: {ca}\n')
+    return path
+
+
+def test_private_authority(store, secure, module, tmp_path, authority):
+    ref = secure.image(module)
+    assert store.ok("--registries", trusting(tmp_path, secure.host, authority[0]), "pull", ref)["form"] == "module"
+    mirror = tmp_path / "mirror.yaml"
+    mirror.write_text(f'registries:\n  "r.invalid":\n    mirrors: ["https://{secure.host}"]\n')
+    message = Store(tmp_path / "other").fails("--registries", mirror, "pull", "r.invalid/x:v1")
+    assert "not known" in message, "an unknown authority is not trusted, and the registry itself does not exist"
+
+
+def test_unknown_authority_is_refused(store, secure, module, tmp_path):
+    ref = secure.image(module)
+    own = tmp_path / "system.pem"
+    own.write_bytes(pathlib.Path("/etc/ssl/certs/ca-certificates.crt").read_bytes())
+    message = store.fails("--registries", trusting(tmp_path, secure.host, own), "pull", ref)
+    assert message.startswith("ErrImagePull: ") and "TLS" in message, message
+    assert secure.seen == []
+
+
+def test_https_never_leads_to_http(store, secure, evil, module, tmp_path, authority):
+    registries = trusting(tmp_path, secure.host, authority[0])
+    ref = secure.image(module)
+    secure.routes[blob_path(module)] = (307, {"Location": f"http://{evil.host}/cdn"}, b"")
+    assert "not https" in store.fails("--registries", registries, "pull", ref)
+    token_server(secure, realm=f"http://{evil.host}/token")
+    assert "not https" in store.fails("--registries", registries, "pull", ref)
+    assert evil.seen == []
 
 
 # ---- archives ----

@@ -299,6 +299,28 @@ def test_basic_authentication(store, make_wasm, distribution, tmp_path):
     assert store.ok("--auth", both, "pull", ref)["form"] == "module"
 
 
+def test_a_private_image_is_not_given_to_just_anybody(store, make_wasm, distribution, crane_registry, tmp_path):
+    ref = f"{distribution}/private/hello:v1"
+    good = docker_config(tmp_path / "good.json", (distribution, "u", "p:w"))
+    same = docker_config(tmp_path / "same.json", ("127.0.0.1:1", "x", "y"), (f"{distribution}/private", "u", "p:w"))
+    bad = docker_config(tmp_path / "bad.json", (distribution, "u", "guess"))
+    wasm = make_wasm()
+    store.ok("--auth", good, "push", wasm, ref)
+    store.ok("--auth", good, "pull", ref)
+    assert store.ok("--auth", same, "--policy", "never", "pull", ref)["form"] == "module"
+    for auth in ([], ["--auth", bad]):
+        assert "401" in store.fails(*auth, "pull", ref)
+        message = store.fails(*auth, "--policy", "never", "pull", ref)
+        assert message.startswith("ErrImageNeverPull: ") and "does not have" in message, message
+    database = (store.path / "store.db").read_bytes() + (store.path / "store.db-wal").read_bytes() \
+        if (store.path / "store.db-wal").exists() else (store.path / "store.db").read_bytes()
+    assert b"p:w" not in database
+    public = f"{crane_registry}/public/hello:v1"
+    store.ok("push", wasm, public)
+    store.ok("--auth", good, "pull", public)
+    assert store.ok("--policy", "never", "pull", public)["form"] == "module"
+
+
 def test_layouts_and_archives(store, make_wasm, crane_registry, crane, tmp_path):
     wasm = make_wasm()
     ref = f"{crane_registry}/layout/hello:v1"

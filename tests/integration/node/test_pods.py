@@ -127,7 +127,7 @@ def pod_text(**spec):
     ("kind: Deployment\napiVersion: apps/v1\nmetadata: {name: d}\n", ["Deployment"]),
     ("a: [1, 2\n", ["line"]),
     ("a: &a [x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b]\nd: &d [*c,*c,*c,*c,*c,*c,*c,*c]\n"
-     "e: &e [*d,*d,*d,*d,*d,*d,*d,*d]\nf: [*e,*e,*e,*e,*e,*e,*e,*e]\n", ["alias"]),
+     "e: &e [*d,*d,*d,*d,*d,*d,*d,*d]\nf: &f [*e,*e,*e,*e,*e,*e,*e,*e]\ng: [*f,*f,*f,*f,*f,*f,*f,*f]\n", ["values"]),
     ("", []),
 ])
 def test_bad_manifests_are_refused_with_a_reason(run, tmp_path, text, words):
