@@ -19,6 +19,8 @@ static const char schema[] =
     " PRIMARY KEY(image, path));"
     "CREATE TABLE IF NOT EXISTS code(key TEXT PRIMARY KEY, module TEXT NOT NULL, profile TEXT NOT NULL,"
     " flags INTEGER NOT NULL, mac BLOB NOT NULL, bytes INTEGER NOT NULL, used INTEGER NOT NULL);"
+    "CREATE TABLE IF NOT EXISTS access(image TEXT NOT NULL, repository TEXT NOT NULL, fingerprint TEXT NOT NULL,"
+    " PRIMARY KEY(image, repository, fingerprint));"
     "CREATE INDEX IF NOT EXISTS code_module ON code(module);"
     "CREATE INDEX IF NOT EXISTS image_blob_digest ON image_blob(digest);"
     "PRAGMA user_version=1;";

@@ -59,9 +59,8 @@ static int remove_file(wh_store *store, const char *path, uint64_t *freed, wh_er
 static int drop_image(wh_store *store, const char *digest, uint64_t *freed, wh_err *err)
 {
     static const char *const statements[] = {
-        "DELETE FROM ref WHERE image=?1",
-        "DELETE FROM image_blob WHERE image=?1",
-        "DELETE FROM program WHERE image=?1",
+        "DELETE FROM ref WHERE image=?1",     "DELETE FROM image_blob WHERE image=?1",
+        "DELETE FROM program WHERE image=?1", "DELETE FROM access WHERE image=?1",
         "DELETE FROM image WHERE digest=?1",
     };
     int rc = 0;

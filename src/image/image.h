@@ -40,7 +40,7 @@ typedef struct wh_pull_options {
     const char *auth_file; /* the node's docker config, or NULL: ~/.docker/config.json */
     const char
         *registries; /* /etc/wherry/registries.yaml: mirrors, CA files, plain-HTTP hosts; NULL: that path */
-    bool plain_http; /* allow http for this host; loopback is always allowed */
+    bool plain_http; /* allow http for this host; loopback is http anyway, unless it has a CA file */
     /* May be called from the pulling thread at any time; done and total bytes of all blobs. true cancels. */
     bool (*progress)(void *user, uint64_t done, uint64_t total, const char *what);
     void *user;

@@ -36,13 +36,13 @@ static void wipe(char **secret)
     *secret = NULL;
 }
 
-char *wh_registry_base(const wh_ref *ref, bool plain_http)
+char *wh_registry_base(const wh_ref *ref, bool plain_http, bool tls)
 {
     const char *host = wh_ref_api_host(ref);
     size_t n = host[0] == '[' ? strcspn(host, "]") + 1 : strcspn(host, ":");
     bool loopback = (n == 9 && strncasecmp(host, "localhost", n) == 0) || wh_starts_with(host, "[::1]") ||
                     (wh_starts_with(host, "127.") && strspn(host, "0123456789.") == n);
-    return wh_xasprintf("%s://%s", plain_http || loopback ? "http" : "https", host);
+    return wh_xasprintf("%s://%s", plain_http || (loopback && !tls) ? "http" : "https", host);
 }
 
 int wh_registry_new(const wh_registry_options *options, wh_registry **ret, wh_err *err)
@@ -80,6 +80,11 @@ bool wh_registry_unavailable(const wh_registry *r)
 static const wh_credential *current_credential(const wh_registry *r)
 {
     return r->credential < r->options.n_credentials ? r->options.credentials[r->credential] : NULL;
+}
+
+const wh_credential *wh_registry_credential(const wh_registry *r)
+{
+    return r->authorization == NULL ? NULL : current_credential(r);
 }
 
 static char *basic_authorization(const wh_credential *c)

@@ -24,8 +24,8 @@ void wh_registry_free(wh_registry *registry);
 WH_DEFINE_CLEANUP(wh_cleanup_registry, wh_registry *, wh_registry_free);
 #define auto_registry __attribute__((cleanup(wh_cleanup_registry)))
 
-/* Where a reference's registry is spoken to: plain HTTP for loopback hosts, and where it is configured. */
-char *wh_registry_base(const wh_ref *ref, bool plain_http);
+/* Where a reference's registry is spoken to: plain HTTP where it is configured, and for loopback hosts unless `tls`. */
+char *wh_registry_base(const wh_ref *ref, bool plain_http, bool tls);
 
 /* A manifest or index by tag or digest; its bytes have the digest in `ret_digest`, which is the one asked for
  * when that was a digest. The buffer is the caller's. -ENOENT unknown, -EACCES refused, -EBADMSG for the
@@ -51,3 +51,5 @@ int wh_registry_push_manifest(wh_registry *registry, const char *tag_or_digest, 
 /* True when the last failure means that the registry could not be reached or is unwell, rather than that it
  * said no. */
 bool wh_registry_unavailable(const wh_registry *registry);
+/* The credential that the last answer took; NULL when it wanted none. */
+const wh_credential *wh_registry_credential(const wh_registry *registry);

@@ -131,8 +131,11 @@ typedef struct wh_pull_state {
     const wh_pull_options *options;
     const wh_source *source;
     uint64_t done, total;
+    const wh_credential *credential; /* that the registry took; NULL: it wanted none */
 } wh_pull_state;
 bool wh_pull_cancelled(void *pull_state); /* reports progress too */
 /* Takes the image that `tag_or_digest` names at the source into the store. */
 int wh_pull_from(wh_pull_state *state, const char *tag_or_digest, wh_err *err);
+/* What a layer's first bytes are; -EBADMSG for what is neither Wasm nor an archive. */
+int wh_module_head(int fd, const char *reference, wh_bytes_kind *ret, wh_err *err);
 int wh_pull_local(wh_store *store, const char *reference, const wh_pull_options *options, wh_err *err);

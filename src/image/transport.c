@@ -377,7 +377,7 @@ static void set_options(wh_transport *t, const wh_call *call, const char *url, s
     SET(CURLOPT_XFERINFODATA, t);
     SET(CURLOPT_NOPROGRESS, 0L);
     SET(CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
-    if (t->ca_file != NULL && t->dialling_home)
+    if (t->ca_file != NULL) /* also for the token server, which is often certified by the same authority */
         SET(CURLOPT_CAINFO, t->ca_file);
     if (call->range_from > 0) { /* CURLOPT_RESUME_FROM would make an error of a server that ignores it */
         char range[32];
