@@ -44,6 +44,7 @@ static WH_PRINTF(5, 6) void tell(wh_pod_actions *out, size_t which, bool warning
     va_start(args, fmt);
     vsnprintf(message, sizeof(message), fmt, args);
     va_end(args);
+    make_utf8(message); /* also what the cut left of its last character */
     wh_pod_action *a = act(out, WH_DO_EVENT, which);
     a->warning = warning;
     set_reason(a->reason, reason);

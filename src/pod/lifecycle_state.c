@@ -6,9 +6,23 @@
 
 #define SAVED_VERSION 1
 
+/* Messages come from guests and peers and go into JSON: what is not UTF-8 becomes '?'. */
+void make_utf8(char *text)
+{
+    size_t n = strlen(text);
+    for (size_t i = 0; i < n;) {
+        size_t len = wh_utf8_length(text + i, n - i);
+        if (len == 0)
+            text[i] = '?';
+        i += len == 0 ? 1 : len;
+    }
+}
+
 void set_text(char **slot, const char *text)
 {
     char *copy = text == NULL ? NULL : wh_xstrdup(text);
+    if (copy != NULL)
+        make_utf8(copy);
     free(*slot);
     *slot = copy;
 }
@@ -17,6 +31,7 @@ void set_reason(char out[40], const char *reason)
 {
     if (out != reason)
         snprintf(out, 40, "%s", reason == NULL ? "" : reason);
+    make_utf8(out);
 }
 
 void set_end(wh_container_end *end, unsigned attempt, const wh_pod_end *from, wh_time now)

@@ -84,6 +84,7 @@ static inline bool is_alive(const container *c)
     return c->life.state == WH_CONTAINER_STARTING || c->life.state == WH_CONTAINER_RUNNING;
 }
 
+void make_utf8(char *text);
 void set_text(char **slot, const char *text);      /* NULL empties */
 void set_reason(char out[40], const char *reason); /* NULL empties */
 void set_end(wh_container_end *end, unsigned attempt, const wh_pod_end *from, wh_time now);

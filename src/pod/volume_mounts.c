@@ -60,21 +60,30 @@ static int open_sub_path(const wh_volumes *v, int dirfd, const char *sub, bool m
                    "subPath '%.120s' is a file: single files cannot be mounted yet; mount its folder.", sub);
 }
 
-/* The volume's folder as a mount of its own that is tied to no path, or the folder itself where that is not
- * allowed. */
-static int detach(const wh_volumes *v, int dirfd, bool read_only, bool recursive)
+/* The folder as a mount of its own that is tied to no path. */
+static int clone_mount(int dirfd, bool read_only, bool recursive)
 {
     unsigned flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH | (recursive ? AT_RECURSIVE : 0);
     struct mount_attr attr = {.attr_set = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC |
                                           (read_only ? MOUNT_ATTR_RDONLY : 0)};
-    if (!v->privileged)
-        return -EPERM;
     auto_close int tree = open_tree(dirfd, "", flags);
     if (tree < 0)
         return -errno;
     if (mount_setattr(tree, "", AT_EMPTY_PATH | (recursive ? AT_RECURSIVE : 0), &attr, sizeof(attr)) < 0)
         return -errno;
     return WH_TAKE_FD(tree);
+}
+
+/* Takes over dirfd: a container gets a locked mount of it, or the folder itself where that is not allowed. */
+static int detach(wh_volumes *v, int dirfd, bool read_only, bool recursive)
+{
+    auto_close int folder = dirfd;
+    int tree = v->privileged ? clone_mount(folder, read_only, recursive) : -EPERM;
+    if (tree >= 0)
+        return tree;
+    if (v->privileged)
+        v->weaker = "this process may not make mounts: those of containers are not locked by the kernel.";
+    return WH_TAKE_FD(folder);
 }
 
 static int open_volume(const wh_volumes *v, size_t i, wh_err *err)
@@ -100,8 +109,7 @@ static int sub_path_of(const wh_volume_mount *m, char *const *env, char **ret, w
     return 0;
 }
 
-static int open_mount(const wh_volumes *v, const wh_volume_mount *m, char *const *env, wh_mount *out,
-                      wh_err *err)
+static int open_mount(wh_volumes *v, const wh_volume_mount *m, char *const *env, wh_mount *out, wh_err *err)
 {
     const wh_volume_spec *spec = &v->spec->volumes[m->volume_index];
     auto_free char *sub = NULL;
@@ -119,10 +127,8 @@ static int open_mount(const wh_volumes *v, const wh_volume_mount *m, char *const
         close(dirfd);
         dirfd = inner;
     }
-    int tree = detach(v, dirfd, read_only, spec->kind == WH_VOLUME_HOST_PATH);
-    *out = (wh_mount){.guest_path = wh_xstrdup(m->mount_path),
-                      .fd = tree >= 0 ? tree : WH_TAKE_FD(dirfd),
-                      .read_only = read_only};
+    int fd = detach(v, WH_TAKE_FD(dirfd), read_only, spec->kind == WH_VOLUME_HOST_PATH);
+    *out = (wh_mount){.guest_path = wh_xstrdup(m->mount_path), .fd = fd, .read_only = read_only};
     return 0;
 }
 
@@ -165,15 +171,15 @@ static int open_log_folder(const wh_volumes *v, const wh_container_spec *c, wh_e
     return WH_TAKE_FD(dirfd);
 }
 
-static int open_log_mount(const wh_volumes *v, const wh_container_spec *c, wh_mount *out, wh_err *err)
+static int open_log_mount(wh_volumes *v, const wh_container_spec *c, wh_mount *out, wh_err *err)
 {
     const char *slash = strrchr(c->termination_path, '/');
     auto_close int dirfd = open_log_folder(v, c, err);
     if (dirfd < 0)
         return dirfd;
-    int tree = detach(v, dirfd, false, false);
+    int fd = detach(v, WH_TAKE_FD(dirfd), false, false);
     *out = (wh_mount){.guest_path = wh_xstrndup(c->termination_path, (size_t)(slash - c->termination_path)),
-                      .fd = tree >= 0 ? tree : WH_TAKE_FD(dirfd)};
+                      .fd = fd};
     return 0;
 }
 

@@ -328,6 +328,18 @@ TEST(eviction)
     CHECK(!wh_lifecycle_finished(d.lc)); /* the object stays until somebody deletes it */
 }
 
+TEST(messages_are_made_utf8)
+{
+    auto_drive drive d = {0};
+    begin(&d, ONE("Always"));
+    step(&d, (wh_pod_event){.type = WH_POD_IMAGE_FAILED, .reason = "Err\xff", .message = "a\xffz \xC3\xA9"});
+    CHECK_STR(life(&d, 0)->message, "a?z \xC3\xA9");
+    CHECK_STR(life(&d, 0)->reason, "Err?");
+    CHECK_CONTAINS(d.actions.list[0].message, "a?z \xC3\xA9");
+    reborn(&d);
+    CHECK_STR(life(&d, 0)->message, "a?z \xC3\xA9");
+}
+
 TEST(strangers_are_killed)
 {
     auto_drive drive d = {0};
