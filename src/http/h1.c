@@ -41,13 +41,20 @@ static void begin_message(wh_h1 *h)
     h->chunked = h->has_length = h->keep_alive = h->expect_continue = h->upgrade = false;
     h->length = h->left = h->body_seen = 0;
     h->empty_lines = 0;
+    h->in_line = true;
     h->state = H1_HEAD;
 }
 
-/* Bytes up to the next CR, LF or NUL. */
+/* Bytes up to the next CR, LF or NUL. Eight at a time as long as none of them is a control character below 0x0e. */
 static size_t plain_span(const char *p, size_t n)
 {
     size_t i = 0;
+    for (; i + sizeof(uint64_t) <= n; i += sizeof(uint64_t)) {
+        uint64_t w;
+        memcpy(&w, p + i, sizeof(w));
+        if (((w - 0x0e0e0e0e0e0e0e0eu) & ~w & 0x8080808080808080u) != 0)
+            break;
+    }
     while (i < n && p[i] != '\r' && p[i] != '\n' && p[i] != '\0')
         i++;
     return i;
@@ -59,10 +66,10 @@ static bool ends_section(const wh_buf *b)
     return b->len == 2 || (b->len >= 4 && memcmp(b->p + b->len - 4, "\r\n\r\n", 4) == 0);
 }
 
-static int append_head(wh_h1 *h, const char *p, size_t n)
+/* `text` of the n bytes are no line end. */
+static int append_head(wh_h1 *h, const char *p, size_t n, size_t text)
 {
-    bool in_line = h->head.len == 0 || memchr(h->head.p, '\r', h->head.len) == NULL;
-    if (in_line && p[0] != '\r' && h->head.len + n > h->limits.line_bytes)
+    if (h->in_line && text > 0 && h->head.len + text > h->limits.line_bytes)
         return wh_h1_refuse(h, 414, "line-size");
     int r = wh_buf_append(&h->head, p, n);
     return r == -ENOBUFS ? wh_h1_refuse(h, 431, "head-size") : r;
@@ -77,6 +84,7 @@ static int end_head_line(wh_h1 *h)
         wh_buf_reset(&h->head);
         return 0;
     }
+    h->in_line = false;
     if (!ends_section(&h->head))
         return 0;
     int r = wh_h1_parse_head(h);
@@ -87,36 +95,44 @@ static int end_head_line(wh_h1 *h)
     return 1;
 }
 
+/* The LF that must follow a CR. */
+static int feed_head_lf(wh_h1 *h, const char *at)
+{
+    if (*at != '\n')
+        return wh_h1_refuse(h, 400, "bare-cr");
+    h->state = H1_HEAD;
+    int r = append_head(h, at, 1, 0);
+    return r < 0 ? r : end_head_line(h);
+}
+
+/* Text up to a line end, with the line end when it is there whole, or one CR. */
+static int feed_head_text(wh_h1 *h, const char *at, size_t n, size_t *ret_took)
+{
+    size_t text = plain_span(at, n);
+    bool line = n - text >= 2 && at[text] == '\r' && at[text + 1] == '\n';
+    *ret_took = line ? text + 2 : text;
+    if (text == 0 && !line) {
+        if (*at != '\r')
+            return wh_h1_refuse(h, 400, *at == '\n' ? "bare-lf" : "nul");
+        h->state = H1_HEAD_CR;
+        *ret_took = 1;
+    }
+    int r = append_head(h, at, *ret_took, text);
+    return r < 0 || !line ? r : end_head_line(h);
+}
+
 /* Returns 1 when the head is complete. */
 static int feed_head(wh_h1 *h, const char *p, size_t n, size_t *used)
 {
     while (*used < n) {
-        const char *at = p + *used;
-        if (h->state == H1_HEAD_CR) {
-            if (*at != '\n')
-                return wh_h1_refuse(h, 400, "bare-cr");
-            h->state = H1_HEAD;
-            int r = append_head(h, at, 1);
-            if (r == 0)
-                r = end_head_line(h);
-            if (r < 0)
-                return r;
-            ++*used;
-            if (r > 0)
-                return 1;
-            continue;
-        }
-        size_t span = plain_span(at, n - *used);
-        if (span == 0) {
-            if (*at != '\r')
-                return wh_h1_refuse(h, 400, *at == '\n' ? "bare-lf" : "nul");
-            h->state = H1_HEAD_CR;
-            span = 1;
-        }
-        int r = append_head(h, at, span);
+        size_t took = 1;
+        int r = h->state == H1_HEAD_CR ? feed_head_lf(h, p + *used)
+                                       : feed_head_text(h, p + *used, n - *used, &took);
         if (r < 0)
             return r;
-        *used += span;
+        *used += took;
+        if (r > 0)
+            return 1;
     }
     return 0;
 }

@@ -53,6 +53,7 @@ typedef struct wh_h1 {
     uint64_t left, body_seen;
     unsigned state;
     size_t empty_lines, fields_cap, trailers_cap;
+    bool in_line; /* the request line is not complete */
 } wh_h1;
 
 void wh_h1_init(wh_h1 *h, const wh_h1_limits *limits); /* NULL: the defaults */

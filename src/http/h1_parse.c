@@ -88,7 +88,7 @@ static int parse_field(wh_h1 *h, char *p, size_t n, bool trailer)
             p[i] = (char)(p[i] - 'A' + 'a');
     wh_str value = {colon + 1, n - name.n - 1};
     for (size_t i = 0; i < value.n; i++)
-        if (!wh_h1_is_value_char((unsigned char)value.p[i]))
+        if (!wh_h1_is(value.p[i], H1_VALUE))
             return wh_h1_refuse(h, 400, "field-value");
     while (value.n > 0 && (value.p[0] == ' ' || value.p[0] == '\t'))
         value = (wh_str){value.p + 1, value.n - 1};
@@ -115,17 +115,10 @@ int wh_h1_parse_fields(wh_h1 *h, char *p, size_t n, bool trailer)
 
 /* ---- the request line ---- */
 
-static bool is_host_char(unsigned char c)
-{
-    if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9'))
-        return true;
-    return c != 0 && strchr("-._~!$&'()*+;=:[]%", c) != NULL;
-}
-
 static bool is_authority(wh_str s)
 {
     for (size_t i = 0; i < s.n; i++)
-        if (!is_host_char((unsigned char)s.p[i]))
+        if (!wh_h1_is(s.p[i], H1_HOST))
             return false;
     return true;
 }
@@ -352,7 +345,7 @@ static size_t quoted_length(const char *p, size_t n) /* of the quoted-string at 
             return i + 1;
         if (p[i] == '\\' && ++i == n)
             return 0;
-        if (!wh_h1_is_value_char((unsigned char)p[i]))
+        if (!wh_h1_is(p[i], H1_VALUE))
             return 0;
     }
     return 0;
@@ -366,7 +359,7 @@ static bool are_extensions(const char *p, size_t n)
         if (p[i++] != ';')
             return false;
         size_t start = i;
-        while (i < n && wh_h1_is_token_char((unsigned char)p[i]))
+        while (i < n && wh_h1_is(p[i], H1_TOKEN))
             i++;
         if (i == start)
             return false;
@@ -376,7 +369,7 @@ static bool are_extensions(const char *p, size_t n)
         if (i < n && p[i] == '"')
             i += quoted_length(p + i, n - i);
         else
-            while (i < n && wh_h1_is_token_char((unsigned char)p[i]))
+            while (i < n && wh_h1_is(p[i], H1_TOKEN))
                 i++;
         if (i == start)
             return false;

@@ -29,5 +29,13 @@ int wh_h1_parse_fields(wh_h1 *h, char *p, size_t n, bool trailer);
 /* "1f;name=value" without CRLF. */
 int wh_h1_parse_chunk_line(wh_h1 *h, const char *p, size_t n, uint64_t *ret_size);
 
-bool wh_h1_is_token_char(unsigned char c);
-bool wh_h1_is_value_char(unsigned char c);
+/* Which alphabets a byte belongs to. */
+#define H1_TOKEN 1u /* RFC 9110 5.6.2: tchar */
+#define H1_VALUE 2u /* VCHAR, SP, HTAB, obs-text */
+#define H1_HOST 4u  /* of host [":" port], brackets and percent-encoding included */
+extern const uint8_t wh_h1_alphabet[256];
+
+static inline bool wh_h1_is(char c, unsigned alphabet)
+{
+    return (wh_h1_alphabet[(unsigned char)c] & alphabet) != 0;
+}

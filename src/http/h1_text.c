@@ -4,22 +4,25 @@
 
 #include <strings.h>
 
-bool wh_h1_is_token_char(unsigned char c)
-{
-    if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9'))
-        return true;
-    return c != 0 && strchr("!#$%&'*+-.^_`|~", c) != NULL;
-}
-
-bool wh_h1_is_value_char(unsigned char c)
-{
-    return c == '\t' || (c >= 0x20 && c != 0x7f);
-}
+/* Sixteen bytes a line; what is past ASCII (obs-text) may stand in values only. */
+/* clang-format off */
+const uint8_t wh_h1_alphabet[256] = {
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0,
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+    2, 7, 2, 3, 7, 7, 7, 7, 6, 6, 7, 7, 2, 7, 7, 2, /*  !"#$%&'()*+,-./ */
+    7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 6, 6, 2, 6, 2, 2, /* 0123456789:;<=>? */
+    2, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, /* @ABCDEFGHIJKLMNO */
+    7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 6, 2, 6, 3, 7, /* PQRSTUVWXYZ[\]^_ */
+    3, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, /* `abcdefghijklmno */
+    7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 2, 3, 2, 7, 0, /* pqrstuvwxyz{|}~ */
+    [128 ... 255] = H1_VALUE,
+};
+/* clang-format on */
 
 bool wh_h1_is_token(wh_str s)
 {
     for (size_t i = 0; i < s.n; i++)
-        if (!wh_h1_is_token_char((unsigned char)s.p[i]))
+        if (!wh_h1_is(s.p[i], H1_TOKEN))
             return false;
     return s.n > 0;
 }
@@ -34,7 +37,7 @@ bool wh_h1_is_value(wh_str s)
     if (s.n > 0 && (is_blank(s.p[0]) || is_blank(s.p[s.n - 1])))
         return false;
     for (size_t i = 0; i < s.n; i++)
-        if (!wh_h1_is_value_char((unsigned char)s.p[i]))
+        if (!wh_h1_is(s.p[i], H1_VALUE))
             return false;
     return true;
 }
