@@ -16,6 +16,21 @@ static bool is_ready(int fd, short events)
     return ppoll(&p, 1, &(struct timespec){0}, NULL) != 0;
 }
 
+static int until_ready(wasi_ctx *c, const wasi_fd *d, short events)
+{
+    if (d->nonblock)
+        return is_ready(d->fd, events) ? 0 : -EAGAIN;
+    return wait_for(c, d->fd, events);
+}
+
+/* What errno says after a read or a write: 0 to do it again. */
+static int again(wasi_ctx *c, const wasi_fd *d)
+{
+    if (errno == EINTR)
+        return wasi_interrupted(c) ? WASI_ENDED : 0;
+    return errno == EAGAIN && !d->nonblock ? 0 : -errno;
+}
+
 int wasi_read_waiting(wasi_ctx *c, const wasi_fd *d, const struct iovec *iov, int n, size_t *ret)
 {
     bool file = d->kind == KIND_FILE || d->kind == KIND_UNRESOLVED;
@@ -23,48 +38,36 @@ int wasi_read_waiting(wasi_ctx *c, const wasi_fd *d, const struct iovec *iov, in
     bool try_now = d->ready || d->kind == KIND_SOCKET || (file && !d->nonblock);
 
     for (;; try_now = false) {
-        if (!try_now && d->nonblock && !is_ready(d->fd, POLLIN))
-            return -EAGAIN;
-        if (!try_now && !d->nonblock) {
-            int rc = wait_for(c, d->fd, POLLIN);
-            if (rc < 0)
-                return rc;
-        }
+        int rc = try_now ? 0 : until_ready(c, d, POLLIN);
+        if (rc < 0)
+            return rc;
         ssize_t got = readv(d->fd, iov, n);
         if (got >= 0) {
             *ret = (size_t)got;
             return 0;
         }
-        if (errno == EINTR && wasi_interrupted(c))
-            return WASI_ENDED;
-        if (errno == EAGAIN && d->nonblock)
-            return -EAGAIN;
-        if (errno != EINTR && errno != EAGAIN)
-            return -errno;
+        rc = again(c, d);
+        if (rc < 0)
+            return rc;
     }
 }
 
 int wasi_write_waiting(wasi_ctx *c, const wasi_fd *d, const struct iovec *iov, int n, size_t *ret)
 {
-    if (d->kind == KIND_FILE && d->nonblock && !d->ready && !is_ready(d->fd, POLLOUT))
-        return -EAGAIN;
-    for (;;) {
+    bool try_now = d->kind != KIND_FILE || !d->nonblock || d->ready;
+
+    for (;; try_now = false) {
+        int rc = try_now ? 0 : until_ready(c, d, POLLOUT);
+        if (rc < 0)
+            return rc;
         ssize_t put = writev(d->fd, iov, n);
         if (put >= 0) {
             *ret = (size_t)put;
             return 0;
         }
-        if (errno == EINTR && wasi_interrupted(c))
-            return WASI_ENDED;
-        if (errno == EAGAIN && d->nonblock)
-            return -EAGAIN;
-        if (errno == EAGAIN) {
-            int rc = wait_for(c, d->fd, POLLOUT);
-            if (rc < 0)
-                return rc;
-        } else if (errno != EINTR) {
-            return -errno;
-        }
+        rc = again(c, d);
+        if (rc < 0)
+            return rc;
     }
 }
 

@@ -342,8 +342,7 @@ void wasi_fd_shut(wh_wasi *w, int32_t n);
 /* KIND_UNRESOLVED becomes KIND_DIR or KIND_FILE, and the file type is known. */
 int wasi_fd_resolve(wasi_fd *d);
 int wasi_filetype_of(mode_t mode);
-/* The descriptor as a file or a folder; BADF when it is something else, NOTCAPABLE when `right` was given up.
- */
+/* The descriptor as a file or a folder; BADF when it is something else, NOTCAPABLE when the right is gone. */
 int wasi_fd_file(const wasi_ctx *c, int32_t n, int right, wasi_fd **ret);
 int wasi_fd_dir(const wasi_ctx *c, int32_t n, int right, wasi_fd **ret);
 int wasi_fd_allows(const wasi_fd *d, int right); /* 0 or NOTCAPABLE */

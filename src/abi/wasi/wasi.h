@@ -33,10 +33,10 @@ typedef struct wh_wasi_config {
 int wh_wasi_new(const wh_wasi_config *config, wh_wasi **ret, wh_err *err);
 void wh_wasi_free(wh_wasi *wasi);
 
-/* Preopens. Each becomes the next descriptor from 3 on; directories first, then sockets and the stop descriptor, since
- * libc looks for preopens from 3 until the first descriptor that is none. The fd is taken over, also on failure. A
- * folder's may be O_PATH; a listener becomes non-blocking. `read_only` refuses with EPERM whatever would change
- * something beneath (the kernel should too: a read-only mount, Landlock). */
+/* Preopens. Each becomes the next descriptor from 3 on; directories first, then sockets and the stop
+ * descriptor, since libc looks for preopens from 3 until the first descriptor that is none. The fd is taken
+ * over, also on failure. A folder's may be O_PATH; a listener becomes non-blocking. `read_only` refuses with
+ * EPERM whatever would change something beneath (the kernel should too: a read-only mount, Landlock). */
 int wh_wasi_preopen_dir(wh_wasi *wasi, int fd, const char *guest_path, bool read_only, wh_err *err);
 int wh_wasi_preopen_listener(wh_wasi *wasi, int fd, int *ret_guest_fd, wh_err *err);
 /* A descriptor that becomes readable when `fd` does, and reads what `fd` reads ("TERM\n", then its end). The
@@ -44,8 +44,8 @@ int wh_wasi_preopen_listener(wh_wasi *wasi, int fd, int *ret_guest_fd, wh_err *e
 int wh_wasi_preopen_stop(wh_wasi *wasi, int fd, int *ret_guest_fd, wh_err *err);
 bool wh_wasi_stop_claimed(const wh_wasi *wasi);
 
-/* The import table of the modules "wasi_snapshot_preview1" and "wasi_unstable". The instance's `user` must be a `wh_wasi *`,
- * or point to a struct whose first member is one. Static. */
+/* The import table of the modules "wasi_snapshot_preview1" and "wasi_unstable". The instance's `user` must be a
+ * `wh_wasi *`, or point to a struct whose first member is one. Static. */
 const wh_import *wh_wasi_imports(size_t *ret_n);
 
 /* Restricts paths by hand where the kernel has no openat2: for tests. */

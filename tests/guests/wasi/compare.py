@@ -40,7 +40,8 @@ EXPECTED = [
      "Wasmtime overlooks the slash behind a single name; POSIX follows the link and asks for a folder"),
     ("paths", r"stat 'ld/\.?' = 0 type 3 .*", r"stat 'ld/\.?' = 0 type 7 .*", "the same"),
     ("paths", r"stat 'up/' = 63", r"stat 'up/' = 0 type 7 .*", "the same"),
-    ("paths", r"times 'ld/\.?' = 0 mtim 6000", r"times 'ld/\.?' = 0 mtim 0", "the same: the line prints the stat behind it"),
+    ("paths", r"times 'ld/\.?' = 0 mtim 6000", r"times 'ld/\.?' = 0 mtim 0",
+     "the same: the line prints the stat behind it"),
     ("paths", r"rmdir '\S+/' = \d+", r"rmdir '\S+/' = (28|44|63)",
      "Wasmtime makes rmdir(\"dir/.\") of a slash, which is always EINVAL; POSIX lets a folder have one"),
 ]
@@ -158,8 +159,8 @@ def run_one(command: list[str], wasm: pathlib.Path, arguments: list[str]) -> dic
         (folder / "ro" / "d").mkdir(parents=True)
         (folder / "ro" / "f").write_text("content\n")
         done = subprocess.run(
-            [*command, "--dir", f"{folder}/root::/", "--dir-ro", f"{folder}/ro::/ro", "--env", "A=1", "--env", "B=two words",
-             str(wasm), *arguments], input=INPUT, capture_output=True, timeout=300, check=False)
+            [*command, "--dir", f"{folder}/root::/", "--dir-ro", f"{folder}/ro::/ro", "--env", "A=1",
+             "--env", "B=two words", str(wasm), *arguments], input=INPUT, capture_output=True, timeout=300, check=False)
         return {"code": done.returncode, "out": done.stdout.decode(errors="replace"),
                 "err": done.stderr.decode(errors="replace"), "tree": tree(folder)}
 
@@ -175,7 +176,8 @@ def unexpected(guest: str, ours: str, theirs: str, used: set[int]) -> list[str]:
         bad += [f"only ours: {line}" for line in mine[i + len(pairs):i_end]]
         bad += [f"only Wasmtime's: {line}" for line in other[j + len(pairs):j_end]]
         for a, b in pairs:
-            known = [k for k, (g, x, y, _) in enumerate(EXPECTED) if g == guest and re.fullmatch(x, a) and re.fullmatch(y, b)]
+            known = [k for k, (name, x, y, _) in enumerate(EXPECTED)
+                     if name == guest and re.fullmatch(x, a) and re.fullmatch(y, b)]
             used.update(known)
             if not known:
                 bad.append(f"ours: {a} | Wasmtime's: {b}")
@@ -207,7 +209,7 @@ def compare_guest(name: str, wasm: pathlib.Path, ours: list[str], peer: list[str
     if a["out"].count("\n") < 5:
         problems.append(f"it said hardly anything: {a['out']!r} {a['err']!r}")
     problems += [f"tree: {line}" for line in difflib.unified_diff(a["tree"], b["tree"], lineterm="", n=0)]
-    problems += [f"this difference is gone: {EXPECTED[k][1]}" for k, e in enumerate(EXPECTED) if e[0] == name and k not in used]
+    problems += [f"this difference is gone: {e[1]}" for k, e in enumerate(EXPECTED) if e[0] == name and k not in used]
     return problems
 
 
