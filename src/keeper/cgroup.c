@@ -245,21 +245,23 @@ static int set_memory_v2(const char *dir, uint64_t max)
     return 0;
 }
 
-static int set_cpu(const hierarchy *h, const char *dir, const wh_cgroup_limits *l)
+static int set_cpu(const hierarchy *h, const char *dir, const wh_cgroup_limits *l, bool fresh)
 {
     char text[48];
     uint64_t shares =
         l->cpu_shares == 0 ? 1024 : WH_MIN(WH_MAX(l->cpu_shares, (uint64_t)2), (uint64_t)262144);
     if (h->v2) {
         int rc = write_u64(dir, "cpu.weight", 1 + (shares - 2) * 9999 / 262142);
+        if (rc < 0 || (l->cpu_quota_us <= 0 && fresh))
+            return rc;
         if (l->cpu_quota_us <= 0)
-            return rc < 0 ? rc : write_text(dir, "cpu.max", "max 100000");
+            return write_text(dir, "cpu.max", "max 100000");
         (void)snprintf(text, sizeof(text), "%lld 100000", (long long)l->cpu_quota_us);
-        return rc < 0 ? rc : write_text(dir, "cpu.max", text);
+        return write_text(dir, "cpu.max", text);
     }
     (void)snprintf(text, sizeof(text), "%lld", l->cpu_quota_us <= 0 ? -1LL : (long long)l->cpu_quota_us);
     int rc = write_u64(dir, "cpu.shares", shares);
-    if (rc < 0)
+    if (rc < 0 || (l->cpu_quota_us <= 0 && fresh))
         return rc;
     rc = write_text(dir, "cpu.cfs_quota_us", text);
     return rc == -ENOENT && l->cpu_quota_us <= 0 ? 0 : rc; /* a kernel without CFS bandwidth */
@@ -281,7 +283,7 @@ static int apply(const wh_cgroup *g, const wh_cgroup_limits *l, bool fresh, wh_e
         if ((h->bits & BIT_MEMORY) != 0 && (l->memory_max > 0 || !fresh))
             rc = h->v2 ? set_memory_v2(dir, l->memory_max) : set_memory_v1(dir, l->memory_max);
         if (rc == 0 && (h->bits & BIT_CPU) != 0 && (l->cpu_shares > 0 || l->cpu_quota_us > 0 || !fresh))
-            rc = set_cpu(h, dir, l);
+            rc = set_cpu(h, dir, l, fresh);
         if (rc == 0 && (h->bits & BIT_PIDS) != 0 && (l->pids_max > 0 || !fresh))
             rc = set_pids(dir, l->pids_max);
         if (rc < 0)

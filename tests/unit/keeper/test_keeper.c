@@ -128,6 +128,14 @@ static size_t still_running(const bench *b)
     return n;
 }
 
+static bool alive(pid_t pid)
+{
+    char path[64];
+    auto_free char *text = NULL;
+    (void)snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+    return wh_read_file(AT_FDCWD, path, 4096, &text, NULL, NULL) == 0 && strstr(text, ") Z ") == NULL;
+}
+
 /* Runners first: they would outlive their keeper. A test that fails leaves its own behind. */
 static void bench_done(bench *b)
 {
@@ -493,6 +501,28 @@ TEST(an_upgrade_keeps_runners_connections_and_sockets)
     auto_free char *log = log_of(&b, "after");
     CHECK_STR(log, "");
     bench_done(&b);
+}
+
+TEST(a_tied_keeper_ends_with_its_client_and_takes_all_along)
+{
+    bench b;
+    bench_init(&b);
+    CHECK_OK(start_guest(&b, "tied", some_uid(), "sleep", "100", NULL), NULL);
+    WAIT_FOR(&b, seen_of(&b, "tied")->running);
+    pid_t runner = b.last_pid, keeper = keeper_pid(&b);
+    auto_close int program = open(getenv("WH_KEEPER"), O_RDONLY | O_CLOEXEC);
+    CHECK_OK(wh_keeper_tie(b.keeper, on_done, &b, NULL), NULL);
+    CHECK_OK(wh_keeper_upgrade(b.keeper, program, on_done, &b, NULL), NULL); /* the tie holds over it */
+    WAIT_FOR(&b, b.done == 3);
+    CHECK_INT(b.failed, ==, 0);
+    CHECK(kill(runner, 0) == 0);
+    wh_keeper_free(b.keeper);
+    wh_loop_free(b.loop);
+    for (int i = 0; i < 500 && (alive(runner) || alive(keeper)); i++)
+        usleep(10000);
+    CHECK(!alive(runner));
+    CHECK(!alive(keeper));
+    (void)wh_rm_rf(AT_FDCWD, b.dir, NULL);
 }
 
 TEST_TIMEOUT(many_start_at_once, 120)
