@@ -173,7 +173,7 @@ static int first_address(int family, bool global, wh_addr *ret)
 
 int wh_addr_of_node(int family, wh_addr *ret, wh_err *err)
 {
-    wh_addr addr;
+    wh_addr addr = {0};
     if ((source_address(family, &addr) < 0 || !wh_addr_is_global_unicast(&addr)) &&
         first_address(family, true, &addr) < 0 && first_address(family, false, &addr) < 0)
         return wh_fail(err, -EADDRNOTAVAIL, "find this machine's address: no interface that is up has one");
