@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* wherry-keeper: starts runners and keeps what an agent must not lose. Small on purpose: the cost of making a
  * process grows with its maker. */
-#include "base/file.h"
+#include "base/limits.h"
 #include "base/log.h"
 #include "base/options.h"
 #include "keeper/server.h"
@@ -34,13 +34,18 @@ static void block_signals(void)
     (void)sigprocmask(SIG_SETMASK, &set, NULL);
 }
 
+/* Two descriptors for each container. Whoever may not raise the hard limit takes what there is. */
 static void raise_limits(void)
 {
+    const rlim_t wanted = 2 * WH_KEEPER_CONTAINERS_MAX + 1024;
     struct rlimit files;
-    if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
-        files.rlim_cur = files.rlim_max;
-        (void)setrlimit(RLIMIT_NOFILE, &files);
-    }
+    if (getrlimit(RLIMIT_NOFILE, &files) < 0)
+        return;
+    const struct rlimit more = {wanted, WH_MAX(wanted, files.rlim_max)};
+    if (setrlimit(RLIMIT_NOFILE, &more) == 0)
+        return;
+    files.rlim_cur = files.rlim_max;
+    (void)setrlimit(RLIMIT_NOFILE, &files);
 }
 
 /* The parent waits for one byte, so that whoever started us may connect when we return. */

@@ -38,7 +38,7 @@ static void say(const runner *r, const char *what, const char *message)
     int n = snprintf(text, sizeof(text), "wherry: %s%s%s\n", what, what[0] == '\0' ? "" : ": ", message);
     size_t len = WH_MIN((size_t)n, sizeof(text) - 1);
     if (r->log != NULL)
-        (void)wh_runlog_write(r->log, 2, text, len);
+        (void)wh_stop_log_write(r->log, 2, text, len);
     else
         (void)!write(STDERR_FILENO, text, len);
 }
@@ -158,11 +158,13 @@ __attribute__((noreturn)) static void end_guest(const runner *r, const wh_outcom
 {
     uint64_t memory = r->instance == NULL ? 0 : r->ops->memory_peak(r->instance);
     char message[1024];
+    int exit_code;
     switch (outcome->end) {
     case WH_END_OK:
         wh_stop_end(0, "Completed", "", memory);
     case WH_END_EXIT:
-        wh_stop_end(outcome->exit_code & 0xff, outcome->exit_code == 0 ? "Completed" : "Error", "", memory);
+        exit_code = outcome->exit_code & 0xff; /* as a process's */
+        wh_stop_end(exit_code, exit_code == 0 ? "Completed" : "Error", "", memory);
     case WH_END_DEADLINE:
         wh_stop_end(WH_EXIT_KILLED, "DeadlineExceeded", outcome->msg, memory);
     case WH_END_TRAP:

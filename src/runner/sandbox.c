@@ -106,7 +106,7 @@ int wh_sandbox_files(wh_sandbox *box, const wh_runspec_dir *dirs, size_t n, bool
  * filter and MDWE forbid the same. */
 static int seal_segments(struct dl_phdr_info *info, WH_UNUSED size_t size, WH_UNUSED void *user)
 {
-    const uintptr_t page = 4096;
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
     for (unsigned i = 0; i < info->dlpi_phnum; i++) {
         const ElfW(Phdr) *ph = &info->dlpi_phdr[i];
         if (ph->p_type != PT_LOAD || (ph->p_flags & PF_W) != 0)
