@@ -136,7 +136,7 @@ static void run_over(wh_lifecycle *lc, size_t i, const wh_pod_end *end, wh_time 
     life->pid = 0;
     life->started = 0;
     c->ran = true; /* also one that ended before its guest began: there is something to show */
-    c->stop_sent = c->kill_sent = c->kill_at = 0;
+    c->stop_wanted = c->stop_sent = c->kill_sent = c->kill_at = 0;
     set_text(&life->message, NULL);
     if (!restarts(lc, i)) {
         life->state = WH_CONTAINER_ENDED;
@@ -204,7 +204,7 @@ static void on_start_answer(wh_lifecycle *lc, const wh_pod_event *e, wh_time now
         return;
     }
     c->life.state = WH_CONTAINER_WAITING;
-    c->stop_sent = c->kill_sent = 0;
+    c->stop_wanted = c->stop_sent = c->kill_sent = 0;
     retry_later(&c->start_retry, now, START_DELAY_MIN, START_DELAY_MAX);
     set_reason(c->life.reason, e->reason == NULL ? "CreateContainerError" : e->reason);
     set_text(&c->life.message, e->message);
@@ -460,9 +460,12 @@ static void want_stopped(wh_lifecycle *lc, size_t i, wh_time kill_at, wh_time no
     bool answered = c->life.state == WH_CONTAINER_RUNNING || c->life.pid != 0;
     if (!is_alive(c) || !answered)
         return; /* STARTED or START_FAILED is still to come */
-    if (c->stop_sent == 0 && c->kill_sent == 0)
+    if (c->stop_wanted == 0) {
+        c->stop_wanted = now;
         tell(out, i, false, "Killing", "Stopping container %s", spec->name);
-    if (c->stop_sent == 0 && !lc->kill_now && kill_at > now) {
+    }
+    bool slept = lc->kill_now || is_due(c->stop_wanted + spec->pre_stop_sleep_s * WH_SEC, now, out);
+    if (c->stop_sent == 0 && slept && !lc->kill_now && kill_at > now) {
         c->stop_sent = now;
         act_on_runner(out, WH_DO_STOP, i, c->life.attempt, spec->stop_signal);
     }
@@ -514,7 +517,7 @@ static void want_renewed(wh_lifecycle *lc, wh_time now, wh_pod_actions *out)
         container *c = &lc->containers[i];
         if (!c->renew || !is_alive(c))
             continue;
-        wh_time begun = c->stop_sent == 0 ? now : c->stop_sent;
+        wh_time begun = c->stop_wanted == 0 ? now : c->stop_wanted;
         want_stopped(lc, i, begun + lc->spec->grace_s * WH_SEC, now, out);
     }
 }
@@ -603,7 +606,7 @@ static void decide_ending(wh_lifecycle *lc, wh_time now, wh_pod_actions *out)
         container *c = &lc->containers[i - 1];
         if (lc->spec->containers[i - 1].role != WH_ROLE_SIDECAR || !is_alive(c))
             continue;
-        wh_time begun = c->stop_sent == 0 ? now : c->stop_sent;
+        wh_time begun = c->stop_wanted == 0 ? now : c->stop_wanted;
         want_stopped(lc, i - 1, WH_MAX(lc->stop_deadline, begun + SIDECAR_GRACE_MIN), now, out);
         others = true; /* the one before it waits */
     }

@@ -154,6 +154,7 @@ static json_t *save_container(const wh_lifecycle *lc, size_t i)
     put_int(o, "restart_at", c->restart_at);
     put_int(o, "restart_delay", c->restart_delay);
     put_int(o, "start_asked", c->start_asked);
+    put_int(o, "stop_wanted", c->stop_wanted);
     put_int(o, "stop_sent", c->stop_sent);
     put_int(o, "ran", c->ran);
     put_int(o, "renew", c->renew);
@@ -265,6 +266,7 @@ static int load_container(const loading *l, const json_t *o, container *c, wh_er
     c->image_retry = get_retry(l, o, "image_retry", IMAGE_DELAY_MAX);
     c->start_retry = get_retry(l, o, "start_retry", START_DELAY_MAX);
     c->image_failed = get_past(l, o, "image_failed");
+    c->stop_wanted = get_past(l, o, "stop_wanted"); /* the request itself is sent again */
     c->restart_at = WH_MIN(get_time(l, o, "restart_at"), l->now + RESTART_DELAY_MAX);
     c->restart_delay = WH_MIN(wh_json_int(o, "restart_delay", 0), RESTART_DELAY_MAX);
     c->start_asked = get_past(l, o, "start_asked");

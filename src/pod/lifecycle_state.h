@@ -40,11 +40,11 @@ typedef struct container {
     wh_container_life life; /* what everyone may see */
     work image;
     retry image_retry, start_retry;
-    wh_time image_failed;                  /* when; for the switch of reasons */
-    wh_time restart_at;                    /* not before */
-    wh_time restart_delay;                 /* of the next restart; 0: none yet */
-    wh_time start_asked;                   /* when START was last said */
-    wh_time stop_sent, kill_at, kill_sent; /* 0: not */
+    wh_time image_failed;                               /* when; for the switch of reasons */
+    wh_time restart_at;                                 /* not before */
+    wh_time restart_delay;                              /* of the next restart; 0: none yet */
+    wh_time start_asked;                                /* when START was last said */
+    wh_time stop_wanted, stop_sent, kill_at, kill_sent; /* 0: not */
     unsigned strays; /* runners of other attempts that are still there: nothing is started beside them */
     bool ran;        /* the guest began at least once */
     bool renew;      /* its image changed while it ran */

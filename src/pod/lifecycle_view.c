@@ -187,7 +187,7 @@ bool lifecycle_show(wh_lifecycle *lc, wh_time now)
     for (size_t i = 0; i < lc->n; i++) {
         lc->containers[i].life.ready = container_ready(lc, i);
         lc->containers[i].life.stopping =
-            lc->containers[i].stop_sent != 0 || lc->containers[i].kill_sent != 0;
+            lc->containers[i].stop_wanted != 0 || lc->containers[i].kill_sent != 0;
     }
     lc->phase = current_phase(lc);
     show_conditions(lc, now);

@@ -90,6 +90,7 @@ typedef struct wh_container_spec {
     const char *termination_path; /* "/dev/termination-log" */
     bool termination_from_log;    /* FallbackToLogsOnError */
     int stop_signal;              /* SIGTERM unless lifecycle.stopSignal says otherwise; 0: the image's */
+    int64_t pre_stop_sleep_s;     /* preStop.sleep: the stop request waits for so long; 0: it does not */
     int64_t run_as_user, run_as_group; /* -1: unset */
     bool read_only_root, stdin_open, tty;
     const json_t *liveness_probe, *readiness_probe, *startup_probe,

@@ -292,11 +292,14 @@ static void read_hooks(reader *r, const at *place, wh_container_spec *c)
     }
     for (size_t i = 0; i < WH_ARRAY_LEN(hooks); i++) {
         at hook = read_object(r, &lifecycle, hooks[i]), exec = read_object(r, &hook, "exec");
+        at sleep = read_object(r, &hook, "sleep");
+        bool sleeps = sleep.v != NULL && strcmp(hooks[i], "preStop") == 0;
+        if (sleeps)
+            c->pre_stop_sleep_s = read_int(r, &sleep, "seconds", 0, INT32_MAX, 0);
         if (exec.v != NULL)
             read_refuse(r, &exec, "hooks that run a command");
-        else if (hook.v != NULL)
-            read_remark(r, "container '%s': the %s hook is accepted, but hooks are not run yet.", c->name,
-                        hooks[i]);
+        else if (hook.v != NULL && !sleeps)
+            read_remark(r, "container '%s': the %s hook is accepted, but is not run yet.", c->name, hooks[i]);
     }
     for (size_t i = 0; i < WH_ARRAY_LEN(probes); i++) {
         at probe = read_object(r, place, probes[i]);
