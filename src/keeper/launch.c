@@ -21,6 +21,7 @@
 #define SECUREBITS                                                                                    \
     (SECBIT_NOROOT | SECBIT_NOROOT_LOCKED | SECBIT_NO_SETUID_FIXUP_LOCKED | SECBIT_KEEP_CAPS_LOCKED | \
      SECBIT_NO_CAP_AMBIENT_RAISE | SECBIT_NO_CAP_AMBIENT_RAISE_LOCKED)
+#define KEEPER_NICE (-10)
 #define STACK_BYTES (64UL * 1024)
 #define FDS_MAX 256
 
@@ -112,6 +113,10 @@ static int drop_bounding_set(void)
 int wh_jail_init(wh_jail *jail, wh_err *err)
 {
     *jail = (wh_jail){.outer_uid = getuid(), .mount_ns = -1};
+    /* A pod that shall start does not wait behind those that run. */
+    errno = 0;
+    if (getpriority(PRIO_PROCESS, 0) == 0 && errno == 0)
+        jail->raised = setpriority(PRIO_PROCESS, 0, KEEPER_NICE) == 0;
     auto_free char *adj = NULL;
     if (wh_read_file(AT_FDCWD, "/proc/self/oom_score_adj", 32, &adj, NULL, NULL) == 0)
         jail->oom_score_adj = (int)strtol(adj, NULL, 10);
@@ -253,6 +258,8 @@ static int become_runner(child *c, const char **ret_step)
     if ((rc = set_ids(c)) < 0)
         return rc;
     (void)setsid();
+    if (c->jail->raised)
+        (void)setpriority(PRIO_PROCESS, 0, 0);
     char name[] = "wherry-runner";
     char *argv[] = {name, NULL}, *env[] = {NULL};
     *ret_step = "execute its program";

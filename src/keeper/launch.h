@@ -14,6 +14,7 @@ typedef struct wh_jail {
     bool user_ns;      /* they are inside a user namespace of ours: ids are ours only */
     uid_t outer_uid;   /* who we were before */
     int mount_ns;      /* the empty root; -1 without namespaces */
+    bool raised;       /* we run with a better priority than runners shall */
     int oom_score_adj; /* our own: children need not write the same */
 } wh_jail;
 

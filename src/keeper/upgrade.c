@@ -75,6 +75,7 @@ static void put_state(const wh_keeper_server *server, const wh_keeper_client *as
     wh_record_put_i64(out, "user_ns", server->jail.user_ns);
     wh_record_put_i64(out, "outer_uid", server->jail.outer_uid);
     wh_record_put_i64(out, "oom_score_adj", server->jail.oom_score_adj);
+    wh_record_put_i64(out, "raised", server->jail.raised);
     for (const wh_kept *kept = server->kept; kept != NULL; kept = kept->hh.next)
         put_kept(out, kept);
     LIST_FOREACH(client, &server->clients, link)
@@ -168,12 +169,15 @@ static int take_state(wh_keeper_server *server, const char *data, size_t n, wh_e
         if (rc < 0)
             return rc;
     }
+    int64_t raised = 0; /* absent from an older keeper's */
+    (void)wh_record_get_i64(data, n, "raised", 0, 1, &raised, NULL);
     server->lock_fd = (int)v[0];
     server->listen_fd = (int)v[1];
     server->dir_fd = (int)v[2];
     server->jail = (wh_jail){.mount_ns = (int)v[3],
                              .namespaces = v[4] != 0,
                              .user_ns = v[5] != 0,
+                             .raised = raised != 0,
                              .outer_uid = (uid_t)v[6],
                              .oom_score_adj = (int)v[7]};
     wh_record_iter it = wh_record_begin(data, n);

@@ -13,6 +13,7 @@
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -288,6 +289,7 @@ TEST(a_runner_has_nothing_but_what_it_was_given)
     check_status(pid, "Seccomp:", "2");
     check_status(pid, "Seccomp_filters:", "2");
     check_status(pid, "Threads:", "1");
+    CHECK_INT(getpriority(PRIO_PROCESS, (id_t)pid), ==, getpriority(PRIO_PROCESS, 0)); /* not the keeper's */
     CHECK(!same_namespace(pid, "mnt"));
     CHECK(!same_namespace(pid, "net"));
     CHECK(!same_namespace(pid, "pid"));
