@@ -5,8 +5,8 @@ help: ## says what there is
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 20
 build: ## builds everything into build/default
 	@tools/setup build && tools/build
-run: build ## runs Wasm pods on this machine and shows what they did
-	@tools/demo
+run: ## runs Wasm pods on this machine and shows what they did
+	@tools/setup build && tools/build programs && tools/demo
 test: ## builds, and checks every claim
 	@tools/setup build test && tools/build && tools/test
 check: ## format, layers, complexity, second compiler, static analysis, spelling

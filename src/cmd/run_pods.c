@@ -3,6 +3,7 @@
  * goes with it. Output is prefixed by container. */
 #include "base/file.h"
 #include "base/log.h"
+#include "base/yaml.h"
 #include "cmd/cmd.h"
 #include "node/logread.h"
 #include "node/manifests.h"
@@ -86,17 +87,38 @@ static int fix_pod_spec(json_t *spec, const char *base, wh_err *err)
     return rc;
 }
 
-static int fix_paths(wh_manifest *manifest, const char *base, wh_err *err)
+static int fix_object(json_t *object, const char *base, wh_err *err)
 {
-    json_t *object;
+    const char *kind = wh_json_str(object, "kind");
+    json_t *item;
     size_t i;
     int rc = 0;
 
-    json_array_foreach(manifest->pods, i, object) rc =
-        rc < 0 ? rc : fix_pod_spec(json_object_get(object, "spec"), base, err);
-    json_array_foreach(manifest->jobs, i, object) rc =
-        rc < 0 ? rc : fix_pod_spec(wh_json_at(object, "spec.template.spec"), base, err);
+    if (wh_streq(kind, "Pod"))
+        return fix_pod_spec(json_object_get(object, "spec"), base, err);
+    if (wh_streq(kind, "Job"))
+        return fix_pod_spec(wh_json_at(object, "spec.template.spec"), base, err);
+    if (wh_streq(kind, "List"))
+        json_array_foreach(json_object_get(object, "items"), i, item) rc =
+            rc < 0 ? rc : fix_object(item, base, err);
     return rc;
+}
+
+/* The documents with their paths made absolute, as JSON again: what a manifest says is judged once, by its parser. */
+static int fix_paths(const char *text, size_t n, const char *base, wh_buf *out, wh_err *err)
+{
+    auto_json json_t *documents = NULL;
+    json_t *document;
+    size_t i;
+    int rc = wh_yaml_parse(text, n, &documents, err);
+
+    json_array_foreach(documents, i, document)
+    {
+        rc = rc < 0 ? rc : fix_object(document, base, err);
+        auto_free char *json = wh_json_dump(document);
+        wh_buf_printf(out, "---\n%s\n", json);
+    }
+    return rc < 0 ? rc : out->failed ? wh_fail(err, -EFBIG, "the manifest is too large") : 0;
 }
 
 static int read_manifest(run *r, wh_err *err)
@@ -105,15 +127,22 @@ static int read_manifest(run *r, wh_err *err)
     bool from_stdin = strcmp(name, "-") == 0;
     auto_free char *text = NULL;
     auto_free char *copy = wh_xstrdup(name);
+    auto_buf wh_buf fixed;
     size_t n = 0;
     int rc = from_stdin ? wh_read_fd(STDIN_FILENO, WH_YAML_BYTES_MAX, &text, &n, err)
                         : wh_read_file(AT_FDCWD, name, WH_YAML_BYTES_MAX, &text, &n, err);
 
+    wh_buf_init(&fixed, WH_YAML_BYTES_MAX);
     r->origin = wh_xstrdup(from_stdin ? "standard input" : name);
-    rc = rc < 0 ? rc : wh_manifest_parse(text, n, r->origin, &r->manifest, err);
+    if (rc == 0) {
+        rc = fix_paths(text, n, from_stdin ? "." : dirname(copy), &fixed, err);
+        if (rc < 0)
+            return wh_wrap(err, "%s", r->origin);
+    }
+    rc = rc < 0 ? rc : wh_manifest_parse(fixed.p, fixed.len, r->origin, &r->manifest, err);
     if (rc == 0 && json_array_size(r->manifest.pods) + json_array_size(r->manifest.jobs) == 0)
         rc = wh_fail(err, -EINVAL, "%s holds no Pod and no Job: there is nothing to run.", r->origin);
-    return rc < 0 ? rc : fix_paths(&r->manifest, from_stdin ? "." : dirname(copy), err);
+    return rc;
 }
 
 /* ---- output ---- */
@@ -202,6 +231,31 @@ static void tail_free(tail *t)
 
 /* ---- what happens ---- */
 
+static void end_all(run *r);
+
+/* A node tries for ever; in the foreground somebody waits for the answer. */
+static bool is_hopeless(const wh_container_life *life)
+{
+    static const char *const reasons[] = {
+        "ErrImagePull",         "ImagePullBackOff",    "InvalidImageName",          "ErrImageNeverPull",
+        "CreateContainerError", "RegistryUnavailable", "CreateContainerConfigError"};
+
+    if (life->state != WH_CONTAINER_WAITING)
+        return false;
+    for (size_t i = 0; i < WH_ARRAY_LEN(reasons); i++)
+        if (wh_streq(life->reason, reasons[i]))
+            return true;
+    return false;
+}
+
+static void give_up(void *user)
+{
+    run *r = user;
+
+    if (r->interrupts == 0)
+        end_all(r);
+}
+
 static void on_status(void *user, wh_worker *w)
 {
     run *r = user;
@@ -213,6 +267,8 @@ static void on_status(void *user, wh_worker *w)
             follow(r, w, i, life->attempt);
         else if (life->end.set)
             follow(r, w, i, life->end.attempt);
+        if (is_hopeless(life) && r->interrupts == 0)
+            wh_loop_defer(r->loop, give_up, r);
     }
     wh_manifests_pod_changed(r->manifests, w);
 }
