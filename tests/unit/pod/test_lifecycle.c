@@ -242,6 +242,27 @@ TEST(deletion_asks_then_kills)
     CHECK(wh_lifecycle_finished(d.lc));
 }
 
+#define HOOKED \
+    "spec:\n  containers:\n  - {name: c, image: 'a/b:1', lifecycle: {preStop: {sleep: {seconds: 3}}}}\n"
+
+TEST(a_sleeping_hook_delays_the_request_but_not_the_kill)
+{
+    auto_drive drive d = {0};
+    begin_running(&d, HOOKED);
+    CHECK_STR(step(&d, (wh_pod_event){.type = WH_POD_DELETE, .grace_s = 10}), "");
+    CHECK_STR(d.said, "Killing");
+    CHECK(wh_lifecycle_stopping(d.lc));
+    CHECK_INT(d.actions.next, ==, T0 + 3 * WH_SEC);
+    CHECK_STR(tick_at(&d, T0 + 3 * WH_SEC), "stop 0.0");
+    CHECK_STR(d.said, "");
+    CHECK_STR(tick_at(&d, T0 + 10 * WH_SEC), "kill 0.0");
+
+    auto_drive drive hurried = {0};
+    begin_running(&hurried, HOOKED);
+    CHECK_STR(step(&hurried, (wh_pod_event){.type = WH_POD_DELETE, .grace_s = 1}), "");
+    CHECK_STR(tick_at(&hurried, T0 + WH_SEC), "kill 0.0");
+}
+
 TEST(a_kill_that_does_not_work_is_said_again)
 {
     auto_drive drive d = {0};
