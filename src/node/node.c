@@ -63,6 +63,14 @@ static void post_running(wh_worker *w, size_t container, unsigned attempt, const
                                       .started = event->running});
 }
 
+static void ignore_answer(void *user, int rc, pid_t pid, const char *error)
+{
+    (void)user;
+    (void)rc;
+    (void)pid;
+    (void)error;
+}
+
 static void on_keeper_event(void *user, const wh_keeper_event *event)
 {
     wh_node *node = user;
@@ -70,8 +78,11 @@ static void on_keeper_event(void *user, const wh_keeper_event *event)
     unsigned attempt;
     wh_worker *w = worker_of_id(node, event->id, &container, &attempt);
 
-    if (w == NULL)
-        return; /* of a pod that was forgotten: cleared when pods are taken over */
+    if (w == NULL) { /* of a pod that was forgotten, or one that belongs to none and was ended */
+        if (event->exited)
+            wh_keeper_reap(node->keeper, event->id, ignore_answer, NULL, NULL);
+        return;
+    }
     if (event->exited)
         wh_worker_collect_end(w, container, attempt, event, false);
     else
@@ -99,14 +110,6 @@ static void on_keeper_lost(void *user, const wh_err *err)
 }
 
 /* ---- taking over ---- */
-
-static void ignore_answer(void *user, int rc, pid_t pid, const char *error)
-{
-    (void)user;
-    (void)rc;
-    (void)pid;
-    (void)error;
-}
 
 /* A container of a pod that nobody knows: ended and forgotten. */
 static void clear_stranger(wh_node *node, const wh_keeper_event *event)
