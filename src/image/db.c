@@ -90,11 +90,37 @@ static int bind_all(sqlite3_stmt *stmt, const char *types, va_list args)
     return code;
 }
 
+void wh_db_close(wh_store *store)
+{
+    for (size_t i = 0; i < store->n_statements; i++)
+        (void)sqlite3_finalize(store->statements[i].stmt);
+    store->n_statements = 0;
+    (void)sqlite3_close(store->db);
+    store->db = NULL;
+}
+
+/* The statement of this text, prepared once. */
+static int get_statement(wh_store *store, const char *sql, sqlite3_stmt **ret)
+{
+    for (size_t i = 0; i < store->n_statements; i++) {
+        if (store->statements[i].sql == sql) {
+            *ret = store->statements[i].stmt;
+            wh_assert(!sqlite3_stmt_busy(*ret));
+            return SQLITE_OK;
+        }
+    }
+    wh_assert(store->n_statements < WH_STATEMENTS_MAX);
+    int code = sqlite3_prepare_v3(store->db, sql, -1, SQLITE_PREPARE_PERSISTENT, ret, NULL);
+    if (code == SQLITE_OK)
+        store->statements[store->n_statements++] = (wh_statement){sql, *ret};
+    return code;
+}
+
 int wh_db_run(wh_store *store, wh_err *err, int (*each)(void *user, sqlite3_stmt *row), void *user,
               const char *sql, const char *types, ...)
 {
     sqlite3_stmt *stmt = NULL;
-    int code = sqlite3_prepare_v2(store->db, sql, -1, &stmt, NULL);
+    int code = get_statement(store, sql, &stmt);
     if (code != SQLITE_OK)
         return db_fail(store, code, err);
     va_list args;
@@ -111,14 +137,28 @@ int wh_db_run(wh_store *store, wh_err *err, int (*each)(void *user, sqlite3_stmt
     }
     if (rc == 0 && code != SQLITE_DONE)
         rc = db_fail(store, code, err);
-    (void)sqlite3_finalize(stmt);
-    return rc < 0 ? rc : sqlite3_changes(store->db);
+    int changes = sqlite3_changes(store->db);
+    (void)sqlite3_reset(stmt);
+    (void)sqlite3_clear_bindings(stmt);
+    return rc < 0 ? rc : changes;
+}
+
+static int run_plain(wh_store *store, const char *sql)
+{
+    sqlite3_stmt *stmt = NULL;
+    int code = get_statement(store, sql, &stmt);
+    if (code != SQLITE_OK)
+        return code;
+    code = sqlite3_step(stmt);
+    int reset = sqlite3_reset(stmt);
+    return code == SQLITE_DONE ? reset : code;
 }
 
 int wh_db_begin(wh_store *store, wh_err *err)
 {
+    static const char begin[] = "BEGIN IMMEDIATE";
     (void)pthread_mutex_lock(&store->lock);
-    int code = sqlite3_exec(store->db, "BEGIN IMMEDIATE;", NULL, NULL, NULL);
+    int code = run_plain(store, begin);
     if (code == SQLITE_OK)
         return 0;
     int rc = db_fail(store, code, err);
@@ -128,11 +168,12 @@ int wh_db_begin(wh_store *store, wh_err *err)
 
 int wh_db_end(wh_store *store, int rc, wh_err *err)
 {
-    int code = rc < 0 ? SQLITE_ERROR : sqlite3_exec(store->db, "COMMIT;", NULL, NULL, NULL);
+    static const char commit[] = "COMMIT", rollback[] = "ROLLBACK";
+    int code = rc < 0 ? SQLITE_ERROR : run_plain(store, commit);
     if (rc >= 0 && code != SQLITE_OK)
         rc = db_fail(store, code, err);
-    if (rc < 0)
-        (void)sqlite3_exec(store->db, "ROLLBACK;", NULL, NULL, NULL);
+    if (rc < 0 && sqlite3_get_autocommit(store->db) == 0) /* some failures have rolled back already */
+        (void)run_plain(store, rollback);
     (void)pthread_mutex_unlock(&store->lock);
     return WH_MIN(rc, 0);
 }

@@ -103,7 +103,7 @@ void wh_store_close(wh_store *store)
     if (store == NULL)
         return;
     wh_assert(store->magic == WH_STORE_MAGIC);
-    (void)sqlite3_close(store->db);
+    wh_db_close(store);
     if (store->dirfd >= 0)
         close(store->dirfd);
     (void)pthread_mutex_destroy(&store->lock);

@@ -34,11 +34,19 @@ typedef struct wh_seen_code { /* a code file that was authenticated in this proc
 } wh_seen_code;
 #define WH_SEEN_CODE_MAX 4096
 
+#define WH_STATEMENTS_MAX 64
+typedef struct wh_statement { /* a prepared statement, kept under the address of its text */
+    const char *sql;
+    sqlite3_stmt *stmt;
+} wh_statement;
+
 struct wh_store {
     unsigned magic;
     char *dir, *prepare;
     int dirfd;
     sqlite3 *db;
+    wh_statement statements[WH_STATEMENTS_MAX];
+    size_t n_statements;
     pthread_mutex_t lock; /* of everything below, and of a transaction */
     uint8_t node_key[WH_NODE_KEY_BYTES];
     char *identity; /* of the compiler; NULL until it was asked, or when its file changed */
@@ -49,7 +57,8 @@ struct wh_store {
 
 /* ---- database (db.c) ---- */
 int wh_db_open(wh_store *store, wh_err *err);
-/* One statement. `types` has a letter per argument: s string (may be NULL), i int64_t, b const void * and
+void wh_db_close(wh_store *store);
+/* One statement; `sql` must live as long as the program. `types` has a letter per argument: s string (may be NULL), i int64_t, b const void * and
  * size_t. `each` sees every row and may be NULL; a negative value from it ends the statement and is returned.
  * Returns the number of rows changed, or a negative errno. The caller holds the lock, or nobody else has the
  * store. */

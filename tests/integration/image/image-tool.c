@@ -2,9 +2,12 @@
 /* Drives the image library for tests/integration/image: one verb per call, results as lines on standard
  * output, errors as "reason: sentence" on standard error with exit code 1.
  *
- *     image-tool STORE PREPARE [--auth FILE] [--registries FILE] [--plain] [--policy always|missing|never]
- * VERB ARGS pull REF | find REF | code REF [PROGRAM [PROFILE]] | push FILE REF | ls | rm REF | gc [MIN_AGE_S
- * [HIGH LOW]] lease HOLDER REF | release HOLDER | leases | inspect REF */
+ *     image-tool STORE PREPARE [OPTION]... VERB ARG...
+ *
+ * Options: --auth FILE, --registries FILE, --plain, --policy always|missing|never.
+ *
+ * Verbs: pull REF; find REF; code REF [PROGRAM [PROFILE]]; hits REF N (average time of N look-ups); push FILE REF; ls; rm REF;
+ * gc [MIN_AGE_S [HIGH LOW [STRAY_AGE_S]]]; lease HOLDER REF; release HOLDER; leases; inspect REF. */
 #include "base/log.h"
 #include "engine/engine.h"
 #include "image/image.h"
@@ -90,6 +93,28 @@ static int do_code(char **args)
     (void)printf("cached %s\nprofile %s\nmodule %s\ncommand %d\nreactor %d\n", code.cached,
                  wh_profile_name(code.profile), code.module_digest, code.is_command, code.is_reactor);
     wh_code_done(&code);
+    return 0;
+}
+
+/* What the start of a pod costs that has its image and its code here. */
+static int do_hits(char **args)
+{
+    wh_image_error error = {0};
+    wh_err err = {0};
+    uint64_t n;
+    if (wh_parse_u64(args[1], 1000000, &n) < 0 || n == 0)
+        return 2;
+    wh_time start = wh_mono_now();
+    for (uint64_t i = 0; i < n; i++) {
+        auto_image wh_image *image = NULL;
+        wh_code code = {.fd = -1};
+        if (wh_image_find(store, args[0], &image, &err) < 0)
+            return complain(&err);
+        if (wh_image_code(store, image, NULL, WH_PROFILE_POD, &code, &error) < 0)
+            return complain_reason(&error);
+        wh_code_done(&code);
+    }
+    (void)printf("us %lld\n", (long long)((wh_mono_now() - start) / WH_USEC / (wh_time)n));
     return 0;
 }
 
@@ -187,9 +212,9 @@ static const struct {
     int least;
     int (*run)(char **args);
 } verbs[] = {
-    {"pull", 1, do_pull},       {"find", 1, do_find},     {"code", 1, do_code},       {"push", 2, do_push},
-    {"ls", 0, do_ls},           {"rm", 1, do_rm},         {"gc", 0, do_gc},           {"lease", 2, do_lease},
-    {"release", 1, do_release}, {"leases", 0, do_leases}, {"inspect", 1, do_inspect},
+    {"pull", 1, do_pull},   {"find", 1, do_find},       {"code", 1, do_code},     {"hits", 2, do_hits},
+    {"push", 2, do_push},   {"ls", 0, do_ls},           {"rm", 1, do_rm},         {"gc", 0, do_gc},
+    {"lease", 2, do_lease}, {"release", 1, do_release}, {"leases", 0, do_leases}, {"inspect", 1, do_inspect},
 };
 
 static void read_files(wh_pull_options *o, const char *name, const char *value)
