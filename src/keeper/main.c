@@ -41,7 +41,8 @@ static void raise_limits(void)
     struct rlimit files;
     if (getrlimit(RLIMIT_NOFILE, &files) < 0)
         return;
-    const struct rlimit more = {wanted, WH_MAX(wanted, files.rlim_max)};
+    const rlim_t hard = WH_MAX(wanted, files.rlim_max);
+    const struct rlimit more = {wanted, hard};
     if (setrlimit(RLIMIT_NOFILE, &more) == 0)
         return;
     files.rlim_cur = files.rlim_max;
