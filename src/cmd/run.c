@@ -35,7 +35,7 @@ static const wh_opt options[] = {
     {"invoke", 0, WH_OPT_STR, &opt.invoke, "FUNCTION",
      "Call this export instead of _start and print its results"},
     {"listen", 'l', WH_OPT_LIST, &opt.listen, "ADDR:PORT",
-     "Listen there and hand the socket to the guest (LISTEN_FDS)"},
+     "Listen there and hand the socket to the guest: WHERRY_LISTEN_FD is its number"},
     {"memory", 'm', WH_OPT_BYTES, &opt.memory, "BYTES", "Let the guest's memory grow up to this, e.g. 64Mi"},
     {"stack", 0, WH_OPT_BYTES, &opt.stack, "BYTES", "Size of the guest's stack (512Ki)"},
     {"timeout", 't', WH_OPT_DURATION, &opt.timeout, "TIME", "End the guest after this time, e.g. 30s"},
@@ -255,6 +255,10 @@ static int fill_spec(wh_runspec *spec, fd_table *table, const wh_code *code, int
         rc = add_dir(spec, table, opt.dirs[i], err);
     for (size_t i = 0; rc == 0 && i < wh_strv_len(opt.listen); i++)
         rc = add_listener(spec, table, opt.listen[i], err);
+    if (spec->n_listen > 0) { /* sockets follow the folders, which libc looks for from 3 on */
+        wh_strv_push_take(&spec->env, wh_xasprintf("LISTEN_FDS=%zu", spec->n_listen));
+        wh_strv_push_take(&spec->env, wh_xasprintf("WHERRY_LISTEN_FD=%zu", 3 + spec->n_dirs));
+    }
     return rc;
 }
 

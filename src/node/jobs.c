@@ -296,8 +296,9 @@ static void finish_mount(wh_job_item *job)
         wh_worker_post(w, &(wh_pod_event){.type = WH_POD_VOLUMES_READY});
         return;
     }
-    wh_worker_post(
-        w, &(wh_pod_event){.type = WH_POD_VOLUMES_FAILED, .reason = "FailedMount", .message = job->err.msg});
+    wh_worker_post(w, &(wh_pod_event){.type = WH_POD_VOLUMES_FAILED,
+                                      .reason = job->rc == -EAGAIN ? NULL : "FailedMount",
+                                      .message = job->err.msg});
 }
 
 static void finish_teardown(wh_job_item *job)

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "node/kubelet.h"
 #include "base/log.h"
-#include "base/metrics.h"
 #include "http/server.h"
 #include "node/log_stream.h"
 #include "node/stats.h"
@@ -56,10 +55,7 @@ static void text_metrics(wh_http_exchange *x, int (*write)(wh_node *node, wh_buf
     auto_buf wh_buf out;
 
     wh_buf_init(&out, 16UL << 20);
-    if (write == NULL)
-        wh_metrics_write(&out);
-    else
-        write(node, &out);
+    write(node, &out);
     wh_http_reply(x, 200, "text/plain; version=0.0.4; charset=utf-8", wh_buf_str(&out), out.len);
 }
 
@@ -110,7 +106,7 @@ static void serve(wh_kubelet *k, wh_http_exchange *x)
     else if (wh_streq(path, "/pods") || wh_streq(path, "/pods/") || wh_starts_with(path, "/runningpods"))
         pods(k, x);
     else if (wh_streq(path, "/metrics"))
-        text_metrics(x, NULL, NULL);
+        text_metrics(x, wh_stats_metrics, k->node);
     else if (wh_streq(path, "/metrics/resource"))
         text_metrics(x, wh_stats_resource, k->node);
     else if (wh_streq(path, "/stats/summary"))

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "node/local_api.h"
-#include "base/metrics.h"
 #include "http/server.h"
 #include "node/log_stream.h"
+#include "node/stats.h"
 
 struct wh_local_api {
     wh_loop *loop;
@@ -61,12 +61,12 @@ static void list_pods(wh_local_api *api, wh_http_exchange *x)
     reply_json(x, 200, json_pack("{s:o}", "items", items));
 }
 
-static void metrics(wh_http_exchange *x)
+static void metrics(wh_local_api *api, wh_http_exchange *x)
 {
     auto_buf wh_buf out;
 
     wh_buf_init(&out, 16UL << 20);
-    wh_metrics_write(&out);
+    wh_stats_metrics(api->node, &out);
     wh_http_reply(x, 200, "text/plain; version=0.0.4", wh_buf_str(&out), out.len);
 }
 
@@ -121,7 +121,7 @@ static void handle(wh_http_exchange *x, const wh_http_request *request, void *us
     if (get && wh_streq(request->path, "/healthz"))
         wh_http_reply(x, 200, "text/plain", "ok", 2);
     else if (get && wh_streq(request->path, "/metrics"))
-        metrics(x);
+        metrics(api, x);
     else if (get && wh_streq(request->path, pods))
         list_pods(api, x);
     else if (wh_starts_with(request->path, "/v1/pods/"))

@@ -5,6 +5,7 @@
 
 #include <fcntl.h>
 #include <stdio.h>
+#include <sys/resource.h>
 #include <sys/statvfs.h>
 
 typedef struct machine { /* of the whole machine, from /proc */
@@ -147,6 +148,42 @@ int wh_stats_resource(wh_node *node, wh_buf *out)
         out,
         "# HELP resource_scrape_error 1 if there was an error while getting container metrics, 0 otherwise\n"
         "# TYPE resource_scrape_error gauge\nresource_scrape_error 0\n");
+    return out->failed ? -ENOBUFS : 0;
+}
+
+/* ---- of the agent itself ---- */
+
+static void count_running(void *user, wh_worker *w)
+{
+    for (size_t i = 0; i < wh_worker_spec(w)->n_containers; i++)
+        *(size_t *)user += wh_lifecycle_container(wh_worker_lifecycle(w), i)->state == WH_CONTAINER_RUNNING;
+}
+
+int wh_stats_metrics(wh_node *node, wh_buf *out)
+{
+    struct rusage usage = {0};
+    auto_free char *statm = NULL;
+    unsigned long long pages = 0, resident = 0;
+    size_t running = 0;
+
+    wh_metrics_write(out);
+    wh_node_each(node, count_running, &running);
+    getrusage(RUSAGE_SELF, &usage);
+    if (wh_read_file(AT_FDCWD, "/proc/self/statm", 256, &statm, NULL, NULL) == 0)
+        sscanf(statm, "%llu %llu", &pages, &resident);
+    double cpu = (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
+                 (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
+    wh_buf_printf(out,
+                  "# HELP kubelet_running_containers Containers that run on this node.\n"
+                  "# TYPE kubelet_running_containers gauge\n"
+                  "kubelet_running_containers{container_state=\"running\"} %zu\n"
+                  "# HELP process_cpu_seconds_total CPU time of the agent.\n"
+                  "# TYPE process_cpu_seconds_total counter\nprocess_cpu_seconds_total %.6f\n"
+                  "# HELP process_resident_memory_bytes Resident memory of the agent.\n"
+                  "# TYPE process_resident_memory_bytes gauge\nprocess_resident_memory_bytes %llu\n"
+                  "# HELP wherry_build_info Version of this program.\n"
+                  "# TYPE wherry_build_info gauge\nwherry_build_info{version=\"" WH_VERSION "\"} 1\n",
+                  running, cpu, resident * (unsigned long long)sysconf(_SC_PAGESIZE));
     return out->failed ? -ENOBUFS : 0;
 }
 
