@@ -240,6 +240,7 @@ func (c *Cluster) apiServerFlags() []string {
 		"--service-account-key-file=" + a.Certificate("service-accounts"),
 		"--service-account-signing-key-file=" + a.Key("service-accounts"),
 		"--service-cluster-ip-range=" + serviceRange,
+		"--allow-privileged=true", // the suite makes pods that ask for it
 		"--authorization-mode=Node,RBAC",
 		"--enable-admission-plugins=NodeRestriction",
 		"--enable-bootstrap-token-auth=true",

@@ -26,6 +26,7 @@ import (
 // Environment of a run by hand.
 const (
 	surveyVariable  = "WHERRY_E2E_SURVEY"  // groups to try, e.g. A,B
+	skipVariable    = "WHERRY_E2E_SKIP"    // an expression over names that are not to be tried
 	workersVariable = "WHERRY_E2E_WORKERS" // processes at a time; their specs are disjoint
 )
 
@@ -135,6 +136,9 @@ func TestSurvey(t *testing.T) {
 				names = append(names, name)
 			}
 		}
+	}
+	if text := os.Getenv(skipVariable); text != "" {
+		names = slices.DeleteFunc(names, regexp.MustCompile(text).MatchString)
 	}
 	results := all(t, r, names)
 	passed := 0

@@ -17,8 +17,8 @@ import (
 var ErrMissing = errors.New("no compiler for guests: install clang, lld, wasi-libc and libclang-rt-dev-wasm32")
 
 var sources = map[string][]string{
-	"busybox": {"busybox.c", "parse.c", "shell.c"},
-	"agnhost": {"agnhost.c"},
+	"busybox": {"busybox.c", "applets.c", "parse.c", "shell.c"},
+	"agnhost": {"agnhost.c", "applets.c", "parse.c", "shell.c"},
 }
 
 // Module returns the compiled guest of this name.

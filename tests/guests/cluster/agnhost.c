@@ -3,6 +3,8 @@
  * commands pause, mounttest, entrypoint-tester, logs-generator, env and, on the listening sockets that it was
  * started with, netexec, test-webserver, liveness and serve-hostname. Output is upstream's, to the letter
  * where specs read it. */
+#include "shell.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
@@ -479,6 +481,9 @@ static const struct command {
 int main(int argc, char **argv)
 {
     const char *name = argc > 1 ? argv[1] : "pause";
+    const struct applet *applet = argc > 0 ? applet_find(argv[0]) : NULL;
+    if (applet != NULL)
+        return applet->run(argc, argv, &(struct io){.in = stdin, .out = stdout, .err = stderr});
     began = time(NULL);
     for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
         if (strcmp(commands[i].name, name) == 0)

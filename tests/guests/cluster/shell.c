@@ -383,7 +383,8 @@ static bool apply_redirects(struct shell *sh, struct redirect *redirect, struct 
         bool owned;
         FILE *file = *n_opened < 8 ? open_target(redirect, word, io, &owned) : NULL;
         if (file == NULL) {
-            fprintf(io->err, "sh: %s: %s\n", word, strerror(errno));
+            fprintf(io->err, "%s: can't %s %s: %s\n", sh->args[0], redirect->mode == '<' ? "open" : "create",
+                    word, strerror(errno));
             free(word);
             return false;
         }

@@ -18,7 +18,7 @@ struct applet {
     applet_fn *run;
 };
 
-/* The commands that are not part of the shell itself: busybox.c. NULL when there is none of that name; a path
+/* The commands that are not part of the shell itself: applets.c. NULL when there is none of that name; a path
  * counts as its last part. */
 const struct applet *applet_find(const char *name);
 
