@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Whose credentials pulled an image. An image that needed some is given to another pod only when it has the same ones, or
- * when the registry takes its own: the kubelet's KubeletEnsureSecretPulledImages with NeverVerifyPreloadedImages. */
+/* Whose credentials pulled an image. An image that needed some is given to another pod only when it has the
+ * same ones, or when the registry takes its own: the kubelet's KubeletEnsureSecretPulledImages with
+ * NeverVerifyPreloadedImages. */
 #include "image/remote.h"
 
 #include <openssl/evp.h>

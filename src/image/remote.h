@@ -16,8 +16,8 @@ int wh_remote_load(const char *reference, const wh_pull_options *options, wh_rem
 void wh_remote_done(wh_remote *remote);
 /* The registry's own address; the caller's to free. */
 char *wh_remote_base(const wh_remote *remote, const wh_pull_options *options);
-/* Opens the registry at `base`, which is a mirror's address or the registry's own. *ret_credentials must live as long as
- * the registry, and is the caller's to free; `state` may be NULL. */
+/* Opens the registry at `base`, which is a mirror's address or the registry's own. *ret_credentials must live
+ * as long as the registry, and is the caller's to free; `state` may be NULL. */
 int wh_remote_open(const wh_remote *remote, const wh_pull_options *options, const char *base, bool mirror,
                    bool push, wh_pull_state *state, const wh_credential ***ret_credentials, wh_registry **ret,
                    wh_err *err);
