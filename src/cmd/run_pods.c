@@ -139,7 +139,7 @@ static int read_manifest(run *r, wh_err *err)
         if (rc < 0)
             return wh_wrap(err, "%s", r->origin);
     }
-    rc = rc < 0 ? rc : wh_manifest_parse(fixed.p, fixed.len, r->origin, &r->manifest, err);
+    rc = rc < 0 ? rc : wh_manifest_parse(wh_buf_str(&fixed), fixed.len, r->origin, &r->manifest, err);
     if (rc == 0 && json_array_size(r->manifest.pods) + json_array_size(r->manifest.jobs) == 0)
         rc = wh_fail(err, -EINVAL, "%s holds no Pod and no Job: there is nothing to run.", r->origin);
     return rc;
