@@ -286,6 +286,7 @@ int wh_image_pull(wh_store *store, const char *reference, const wh_pull_options 
                                               : pull_named(store, name, options, &image, error);
     if (rc < 0)
         return rc;
+    wh_assert(image != NULL);
     free(image->reference);
     image->reference = wh_xstrdup(reference); /* as the user wrote it */
     *ret = WH_TAKE(image);

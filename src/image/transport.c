@@ -408,8 +408,9 @@ static int explain(const wh_transport *t, CURLcode code, const char *url, wh_err
     switch ((int)code) {
     case CURLE_ABORTED_BY_CALLBACK:
         return wh_fail(err, -ECANCELED, "%.*s: cancelled.", n, url);
+    case CURLE_SSL_CONNECT_ERROR: /* a connection that broke during the handshake looks the same */
+        return wh_fail(err, -ECONNRESET, "%.*s: TLS: %s.", n, url, why);
     case CURLE_PEER_FAILED_VERIFICATION:
-    case CURLE_SSL_CONNECT_ERROR:
     case CURLE_SSL_CACERT_BADFILE:
         return wh_fail(err, -EPROTO, "%.*s: TLS: %s.", n, url, why);
     case CURLE_COULDNT_RESOLVE_HOST:

@@ -12,6 +12,14 @@ def sha(data, algorithm="sha256"):
     return f"{algorithm}:" + hashlib.new(algorithm, data).hexdigest()
 
 
+class Server(http.server.ThreadingHTTPServer):
+    request_queue_size = 64
+    daemon_threads = True
+
+    def handle_error(self, request, client_address):
+        """Clients that hang up are what these tests are about."""
+
+
 class Hostile:
     """routes: path (without query) -> function(handler), or (status, headers, body)."""
 
@@ -52,8 +60,7 @@ class Hostile:
 
             do_GET = do_HEAD = do_POST = do_PUT = handle_any
 
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
+        self.server = Server(("127.0.0.1", 0), Handler)
         if tls:
             self.server.socket = tls.wrap_socket(self.server.socket, server_side=True, do_handshake_on_connect=False)
         self.port = self.server.server_address[1]
