@@ -138,7 +138,7 @@ static int add_dir(wh_runspec *spec, wh_start_plan *plan, const char *guest_path
 /* Root folder first: libc takes the longest match, so the order does not matter to guests, but people expect
  * it. */
 static int add_dirs(wh_worker *w, size_t container, unsigned attempt, char *const *env, wh_runspec *spec,
-                    wh_start_plan *plan, wh_err *err)
+                    wh_start_plan *plan, const char **ret_reason, wh_err *err)
 {
     const wh_container_spec *c = &w->spec->containers[container];
     const wh_image *image = w->containers[container].image;
@@ -147,8 +147,11 @@ static int add_dirs(wh_worker *w, size_t container, unsigned attempt, char *cons
     size_t n = 0;
     int rc = wh_volumes_container(w->volumes, container, env, &mounts, &n, err);
 
-    if (rc < 0)
+    if (rc <
+        0) { /* a subPathExpr that makes no path: the kubelet's word for what the pod's author has to mend */
+        *ret_reason = "CreateContainerConfigError";
         return rc;
+    }
     spec->dirs = wh_xcalloc(n + 2, sizeof(*spec->dirs));
     rc = make_root(w, container, attempt, mounts, n, &root, err);
     if (rc == 0 && image->form == WH_IMAGE_ROOTFS) {
@@ -249,7 +252,7 @@ static int fill_spec(wh_worker *w, size_t container, unsigned attempt, wh_runspe
         rc = spec->log_fd = plan_add(plan, wh_container_log_open(w, container, attempt, err), "the log", err);
     if (rc >= 0)
         rc = spec->end_fd = plan_add(plan, open_end(w, container, attempt, err), "the end record", err);
-    rc = rc < 0 ? rc : add_dirs(w, container, attempt, spec->env, spec, plan, err);
+    rc = rc < 0 ? rc : add_dirs(w, container, attempt, spec->env, spec, plan, ret_reason, err);
     rc = rc < 0 ? rc : add_cgroup(w, container, attempt, plan, err);
     spec->control_fd = (int)plan->n_fds; /* the keeper puts it behind ours */
     return rc < 0 ? rc : 0;
