@@ -39,12 +39,17 @@ func prepare(t *testing.T) suiteRun {
 	if _, err := artifact.E2E.Find(); errors.Is(err, artifact.ErrMissing) {
 		t.Skip(err)
 	}
-	suite.Node(t, node.Options{Flags: []string{"--max-pods", "200", "--taint", "none"}})
-	pushImages(t)
 	directory, err := os.MkdirTemp(isolate.Directory(), "e2e")
 	if err != nil {
 		t.Fatal(err)
 	}
+	registries := filepath.Join(directory, "registries.yaml")
+	text := fmt.Sprintf("registries:\n  registry.k8s.io: {mirrors: [\"http://%s\"]}\n", registry.Address)
+	if err := os.WriteFile(registries, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	suite.Node(t, node.Options{Flags: []string{"--max-pods", "200", "--taint", "none", "--registries", registries}})
+	pushImages(t)
 	return suiteRun{Directory: directory, Kubeconfig: cluster.Kubeconfig(), Registry: registry.Address}
 }
 
@@ -66,7 +71,8 @@ func pushImages(t *testing.T) {
 	shell, tools := module(t, "busybox"), module(t, "agnhost")
 	for name, content := range map[string][]byte{
 		"e2e/busybox:1.37.0-2": shell, "e2e/agnhost:2.66.1": tools, "e2e/agnhost:2.55": tools,
-		"e2e/nginx:1.27.0-2": tools, "e2e/nginx:1.28.0-2": tools, "gc/pause:3.10.2": tools,
+		"e2e-test-images/busybox:1.36.1-1": shell, // a name that the suite does not let us redirect
+		"e2e/nginx:1.27.0-2":               tools, "e2e/nginx:1.28.0-2": tools, "gc/pause:3.10.2": tools,
 	} {
 		title := "/agnhost"
 		if strings.Contains(name, "busybox") {

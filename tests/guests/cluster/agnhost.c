@@ -195,6 +195,41 @@ static int run_env(char **argv)
     return 0;
 }
 
+/* The commands etc-hosts, dns-suffix and dns-server-list print what the pod was given as files. */
+static int print_file(const char *path, const char *keyword)
+{
+    char line[1024];
+    FILE *file = fopen(path, "r");
+    size_t n = strlen(keyword);
+    if (file == NULL) {
+        printf("open %s: %s\n", path, strerror(errno));
+        return 1;
+    }
+    while (fgets(line, sizeof line, file) != NULL)
+        if (strncmp(line, keyword, n) == 0)
+            fputs(line + n, stdout);
+    fclose(file);
+    return 0;
+}
+
+static int run_etc_hosts(char **argv)
+{
+    (void)argv;
+    return print_file("/etc/hosts", "");
+}
+
+static int run_dns_suffix(char **argv)
+{
+    (void)argv;
+    return print_file("/etc/resolv.conf", "search ");
+}
+
+static int run_dns_server_list(char **argv)
+{
+    (void)argv;
+    return print_file("/etc/resolv.conf", "nameserver ");
+}
+
 /* Go's durations, as far as tests write them: a number with ms, s, m or h. */
 static long duration_ms(const char *text)
 {
@@ -467,8 +502,11 @@ static const struct command {
     const char *name;
     int (*run)(char **argv);
 } commands[] = {
+    {"dns-server-list", run_dns_server_list},
+    {"dns-suffix", run_dns_suffix},
     {"entrypoint-tester", run_entrypoint_tester},
     {"env", run_env},
+    {"etc-hosts", run_etc_hosts},
     {"liveness", run_liveness},
     {"logs-generator", run_logs_generator},
     {"mounttest", run_mounttest},
