@@ -21,7 +21,7 @@
 static struct {
     const char *manifests, *kubeconfig, *bootstrap, *name, *ip, *logs, *listen, *healthz, *client_ca,
         *log_level, *log_format, *cgroup, *auth_file, *registries;
-    uint64_t max_pods, log_bytes, log_files;
+    uint64_t max_pods, api_qps, log_bytes, log_files;
     wh_strv labels, taints;
 } opt = {.listen = ":10250",
          .healthz = "127.0.0.1:10248",
@@ -29,6 +29,7 @@ static struct {
          .log_format = "auto",
          .cgroup = "wherry",
          .max_pods = 1000,
+         .api_qps = 250,
          .log_bytes = 10UL << 20,
          .log_files = 5};
 
@@ -49,6 +50,8 @@ static const wh_opt options[] = {
     {"label", 0, WH_OPT_LIST, &opt.labels, "KEY=VALUE", "Label the node"},
     {"taint", 0, WH_OPT_LIST, &opt.taints, "KEY=VALUE:EFFECT",
      "Taint the node when it is registered; \"none\" leaves out the usual one"},
+    {"kube-api-qps", 0, WH_OPT_U64, &opt.api_qps, "N",
+     "Send the API server at most so many requests a second, twice that in a burst (250)"},
     {"max-pods", 0, WH_OPT_U64, &opt.max_pods, "N", "Take at most so many pods (1000)"},
     {"cgroup", 0, WH_OPT_STR, &opt.cgroup, "NAME", "Parent control group (wherry); \"\" for none"},
     {"auth-file", 0, WH_OPT_STR, &opt.auth_file, "FILE",
@@ -162,6 +165,7 @@ static int join(agent *a, const wh_node_config *config, wh_err *err)
                                   .state_dir = a->paths.state,
                                   .listen = opt.listen,
                                   .healthz = opt.healthz[0] != '\0' ? opt.healthz : NULL,
+                                  .api_qps = opt.api_qps,
                                   .client_ca_file = opt.client_ca,
                                   .node = {.name = a->name,
                                            .ip = a->ip,

@@ -532,8 +532,15 @@ int wh_run_pods(const wh_run_pods_options *options)
     TAILQ_INIT(&r.rows);
     signal(SIGPIPE, SIG_IGN);
     setrlimit(RLIMIT_NOFILE, &(struct rlimit){.rlim_cur = 65536, .rlim_max = 65536});
-    if (read_manifest(&r, &err) < 0 || make_folder(&r, &err) < 0 || start(&r, &err) < 0)
+    if (read_manifest(&r, &err) < 0 || make_folder(&r, &err) < 0 || start(&r, &err) < 0) {
+        if (r.folder != NULL)
+            wh_rm_rf(AT_FDCWD, r.folder, NULL);
+        wh_manifest_done(&r.manifest);
+        wh_paths_done(&r.paths);
+        free(r.folder);
+        free(r.origin);
         return wh_cmd_fail(&err);
+    }
     r.poll.user = &r;
     wh_timer_start(r.loop, &r.poll, TAIL_EVERY, pump_all, &r);
     wh_loop_run(r.loop);
