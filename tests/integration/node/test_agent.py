@@ -4,12 +4,14 @@ import json
 import os
 import random
 import signal
+import subprocess
+import tempfile
 import time
 
 import pytest
 
 import guest_sources as src
-from common import manifest, wait_for
+from common import Node, manifest, wait_for
 
 
 def running(node, name):
@@ -221,30 +223,105 @@ def test_each_pod_has_a_uid_of_its_own(node, guests):
     assert len(uids) >= 2 and "0" not in uids
 
 
+def processes(name):
+    """(pid, parent) of every process of that name."""
+    found = []
+    for entry in os.listdir("/proc"):
+        try:
+            with open(f"/proc/{entry}/status") as f:
+                fields = dict(line.rstrip("\n").split(":\t", 1) for line in f if ":\t" in line)
+        except OSError:
+            continue
+        if fields.get("Name") == name:
+            found.append((int(entry), int(fields["PPid"])))
+    return found
+
+
+def runner_of(uid):
+    """The runner of a pod, by its control group; None where there are no groups, or it does not run."""
+    for pid, _ in processes("wherry-runner"):
+        try:
+            with open(f"/proc/{pid}/cgroup") as f:
+                if f"pod{uid}" in f.read():
+                    return pid
+        except OSError:
+            continue
+    return None
+
+
+def kill_something(node, rng, victims):
+    """One of the four programs, at random; only processes of this node."""
+    choice = rng.random()
+    keeper = node.keeper_pid()
+    if choice < 0.35 and keeper:
+        os.kill(keeper, signal.SIGKILL)
+    elif choice < 0.6:
+        node.kill()
+        node.start()
+    elif choice < 0.85:
+        pod = node.pod(rng.choice(victims))
+        pid = pod and runner_of(pod["metadata"]["uid"])
+        if pid:
+            os.kill(pid, signal.SIGKILL)
+    else:
+        for pid, parent in processes("wherry-prepare"):
+            if parent == node.process.pid:
+                os.kill(pid, signal.SIGKILL)
+
+
 def test_random_deaths_under_load(node, guests):
-    """Agent and keeper die at random moments while pods come and go: nothing acknowledged is lost, nothing hangs."""
-    seconds = float(os.environ.get("WHERRY_CHAOS_SECONDS", "10"))
+    """All four programs die at random moments while pods come and go: nothing acknowledged is lost, nothing hangs."""
+    seconds = float(os.environ.get("WHERRY_CHAOS_SECONDS", "15"))
     rng = random.Random(7)
     node.start()
     ticker = guests("ticker", src.TICKER)
-    for i in range(10):
-        node.apply(f"k{i}.yaml", manifest(f"k{i}", ticker, container={"args": ["50"]}))
-    wait_for(lambda: all(running(node, f"k{i}")() for i in range(10)), 30, "all run")
-    ids = {f"k{i}": node.container(f"k{i}")["containerID"] for i in range(10)}
+    keep, victims = [f"k{i}" for i in range(8)], [f"v{i}" for i in range(4)]
+    for name in keep + victims:
+        node.apply(f"{name}.yaml", manifest(name, ticker, container={"args": ["50"]}))
+    wait_for(lambda: all(running(node, name)() for name in keep + victims), 30, "all run")
+    ids = {name: node.container(name)["containerID"] for name in keep}
     end = time.monotonic() + seconds
     n = 0
     while time.monotonic() < end:
-        time.sleep(rng.uniform(0.1, 0.8))
+        time.sleep(rng.uniform(0.1, 0.6))
         n += 1
-        node.apply("x.yaml", manifest(f"x{n}", guests("exit", src.EXIT), restartPolicy="Never"))
-        keeper = node.keeper_pid()
-        if rng.random() < 0.5 and keeper:
-            os.kill(keeper, signal.SIGKILL)
-        else:
-            node.kill()
-            node.start()
-    wait_for(lambda: all(running(node, f"k{i}")() for i in range(10)), 30, "all run at the end")
-    for i in range(10):
-        c = node.container(f"k{i}")
-        assert c["containerID"] == ids[f"k{i}"] and c["restartCount"] == 0, c
-    wait_for(lambda: node.phase(f"x{n}") == "Succeeded", 30, "the last short pod has run")
+        # A module that nobody compiled yet: prepare is at work.
+        node.apply("x.yaml", manifest(f"x{n}", guests(f"fresh{n}", src.EXIT + f"int fresh = {n};\n"), restartPolicy="Never"))
+        kill_something(node, rng, victims)
+    wait_for(lambda: all(running(node, name)() for name in keep), 30, "all run at the end")
+    for name in keep:
+        c = node.container(name)
+        assert c["containerID"] == ids[name] and c["restartCount"] == 0, c
+    wait_for(lambda: node.phase(f"x{n}") == "Succeeded", 60, "the last short pod has run")
+    for name in victims:
+        reason = node.container(name)["state"]
+        assert "running" in reason or reason["waiting"]["reason"] == "CrashLoopBackOff", reason
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to mount a small file system")
+def test_full_disk(guests, tmp_path):
+    """State and logs on 24 MiB: a flood of log lines fills it. The agent goes on, says so, and recovers."""
+    disk = tempfile.mkdtemp(prefix="wherry-disk-")
+    os.chmod(disk, 0o755)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m,mode=755", "wherry-test", disk], check=True)
+    node = Node(disk)
+    node.extra = ["--log-max-size", "1Gi"]
+    try:
+        node.start()
+        node.apply("t.yaml", manifest("t", guests("ticker", src.TICKER)))
+        wait_for(running(node, "t"), what="t runs")
+        node.apply("f.yaml", manifest("f", guests("flood", src.FLOOD + "/* slow */\n"), container={"args": ["2000000"]},
+                                      restartPolicy="Never"))
+        wait_for(lambda: os.statvfs(disk).f_bavail * 4096 < 200_000, 60, "the disk is full")
+        assert node.cli("ps").returncode == 0, "the agent answers on a full disk"
+        assert running(node, "t")()
+        (node.manifests / "f.yaml").unlink()
+        wait_for(lambda: node.pod("f") is None, 60, "the flood can be ended")
+        for log in (node.state / "logs").glob("default_f_*/c/*"):
+            log.unlink()
+        node.apply("e.yaml", manifest("e", guests("exit", src.EXIT), restartPolicy="Never"))
+        wait_for(lambda: node.phase("e") == "Succeeded", 30, "new pods run when there is room again")
+    finally:
+        node.stop()
+        subprocess.run(["umount", disk], check=True)
+        os.rmdir(disk)
