@@ -105,6 +105,15 @@ static int join(wh_cluster *c, wh_err *err)
     return rc;
 }
 
+/* The kubelet's 50 requests a second would be what the start of a hundred pods waits for. */
+static int new_kube(wh_cluster *c, wh_err *err)
+{
+    double qps = (double)c->options.api_qps;
+    const wh_kube_options rate = {.qps = qps, .burst = 2 * qps};
+
+    return wh_kube_new(c->loop, &c->config, &rate, &c->kube, err);
+}
+
 static void client_certificate(const char *cert_pem, const char *key_pem, void *user)
 {
     wh_cluster *c = user;
@@ -117,7 +126,7 @@ static void client_certificate(const char *cert_pem, const char *key_pem, void *
     }
     c->config.cert_pem = wh_xstrdup(cert_pem);
     c->config.key_pem = wh_xstrdup(key_pem);
-    if (wh_kube_new(c->loop, &c->config, NULL, &c->kube, &err) < 0 || join(c, &err) < 0) {
+    if (new_kube(c, &err) < 0 || join(c, &err) < 0) {
         wh_log(ERROR, "joining the cluster failed", KV_ERR(&err));
         wh_loop_stop(c->loop, 1);
         return;
@@ -174,7 +183,7 @@ int wh_cluster_start(wh_loop *loop, wh_node *node, const wh_cluster_options *opt
     wh_strv_push(&c->ips, options->node.ip);
     if (rc == 0 && options->kubeconfig != NULL) {
         rc = wh_kubeconfig_load(options->kubeconfig, NULL, &c->config, err);
-        rc = rc < 0 ? rc : wh_kube_new(loop, &c->config, NULL, &c->kube, err);
+        rc = rc < 0 ? rc : new_kube(c, err);
         rc = rc < 0 ? rc : join(c, err);
     } else if (rc == 0) {
         rc = bootstrap(c, err);

@@ -11,6 +11,7 @@ typedef struct wh_cluster_options {
     const char *bootstrap_kubeconfig; /* with a bootstrap token, or NULL */
     const char *state_dir;            /* certificates go below it */
     const char *listen, *healthz;
+    uint64_t api_qps;           /* requests a second to the API server; twice as many in a burst */
     const char *client_ca_file; /* who may sign callers of the kubelet API; NULL: the API server's CA */
     wh_register_options node;
 } wh_cluster_options;
