@@ -6,8 +6,8 @@
  *
  * Options: --auth FILE, --registries FILE, --plain, --policy always|missing|never.
  *
- * Verbs: pull REF; find REF; code REF [PROGRAM [PROFILE]]; hits REF N (average time of N look-ups); push FILE REF; ls; rm REF;
- * gc [MIN_AGE_S [HIGH LOW [STRAY_AGE_S]]]; lease HOLDER REF; release HOLDER; leases; inspect REF. */
+ * Verbs: pull REF; find REF; code REF [PROGRAM [PROFILE]]; hits REF N (average time of N look-ups); push FILE REF; ls;
+ * rm REF; gc [MIN_AGE_S [HIGH LOW [STRAY_AGE_S]]]; lease HOLDER REF; release HOLDER; leases; inspect REF. */
 #include "base/log.h"
 #include "engine/engine.h"
 #include "image/image.h"
