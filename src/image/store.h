@@ -59,9 +59,9 @@ struct wh_store {
 int wh_db_open(wh_store *store, wh_err *err);
 void wh_db_close(wh_store *store);
 /* One statement; `sql` must live as long as the program. `types` has a letter per argument: s string (may be
- * NULL), i int64_t, b const void * and size_t. `each` sees every row and may be NULL; a negative value from it ends the statement and is returned.
- * Returns the number of rows changed, or a negative errno. The caller holds the lock, or nobody else has the
- * store. */
+ * NULL), i int64_t, b const void * and size_t. `each` sees every row and may be NULL; a
+ * negative value from it ends the statement and is returned. Returns the number of rows changed, or a negative
+ * errno. The caller holds the lock, or nobody else has the store. */
 int wh_db_run(wh_store *store, wh_err *err, int (*each)(void *user, sqlite3_stmt *row), void *user,
               const char *sql, const char *types, ...);
 /* Takes the lock and begins a transaction for writing; wh_db_end ends both: commits when rc is 0, rolls back
