@@ -437,7 +437,8 @@ void wh_node_forget(wh_node *node, const char *uid)
         observer->on_gone(observer->user, w);
     HASH_DEL(node->by_uid, w);
     wh_metric_set(&running_pods, NULL, HASH_COUNT(node->by_uid));
-    if (node->db != NULL && wh_nodedb_pod_forget(node->db, uid, &err) < 0)
+    if (node->db != NULL &&
+        wh_nodedb_pod_forget(node->db, w->uid, &err) < 0) /* ours: `uid` may be gone too */
         wh_log(ERROR, "a pod that ended stays in the database", KV_ERR(&err));
     wh_node_flush_soon(node);
     __atomic_store_n(&w->gone, true, __ATOMIC_RELAXED);
