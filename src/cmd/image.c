@@ -152,13 +152,18 @@ static int inspect(int argc, char **argv)
     wh_err err = {0};
     wh_store *store = NULL;
     auto_free char *text = NULL;
+    auto_json json_t *body = NULL;
 
     if (argc != 1)
         return wh_cmd_usage("image inspect: takes one image or file");
     if (open_store(&store, &err) < 0 || wh_image_inspect(store, argv[0], &text, &err) < 0)
         return wh_cmd_fail(&err);
-    puts(text);
     wh_store_close(store);
+    if (wh_json_parse(text, strlen(text), &body, &err) < 0)
+        return wh_cmd_fail(&err);
+    char *pretty = json_dumps(body, JSON_INDENT(2));
+    puts(pretty != NULL ? pretty : text);
+    free(pretty);
     return 0;
 }
 

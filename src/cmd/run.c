@@ -209,32 +209,64 @@ static wh_pull_policy pull_policy(void)
     return wh_streq(opt.policy, "never") ? WH_PULL_NEVER : WH_PULL_IF_NOT_PRESENT;
 }
 
-static int load_code(const wh_paths *paths, const char *image_name, const char *program, wh_code *ret,
-                     char **ret_title, wh_err *err)
+/* argv as a container has it: the image's entrypoint, then our arguments or its own. A single module's argv[0] is its
+ * title. */
+static wh_strv make_argv(const wh_image *image, int argc, char **argv)
+{
+    wh_strv args = wh_strv_copy(image->entrypoint);
+
+    if (args == NULL && image->form == WH_IMAGE_MODULE)
+        wh_strv_push(&args, image->title != NULL ? image->title : argv[0]);
+    for (int i = 1; i < argc; i++)
+        wh_strv_push(&args, argv[i]);
+    for (size_t i = 0; argc == 1 && i < wh_strv_len(image->cmd); i++)
+        wh_strv_push(&args, image->cmd[i]);
+    return args;
+}
+
+static int load_code(const wh_paths *paths, int argc, char **argv, wh_code *ret, wh_image **ret_image,
+                     wh_strv *ret_argv, wh_err *err)
 {
     wh_pull_options pull = {.policy = pull_policy(), .plain_http = opt.plain_http};
     wh_image_error failure = {0};
     auto_image wh_image *image = NULL;
+    auto_strv wh_strv args = NULL;
     wh_store *store = NULL;
     int rc = wh_store_open(paths->images, paths->prepare, &store, err);
 
     if (rc < 0)
         return rc;
-    rc = wh_image_pull(store, image_name, &pull, &image, &failure);
-    if (rc == 0)
-        rc = wh_image_code(store, image, program, opt.shared ? WH_PROFILE_SHARED : WH_PROFILE_POD, ret,
-                           &failure);
-    if (rc == 0)
-        *ret_title = wh_xstrdup(image->title != NULL ? image->title : image_name);
-    else if (err != NULL)
-        *err = failure.err;
+    rc = wh_image_pull(store, argv[0], &pull, &image, &failure);
+    if (rc == 0) {
+        args = make_argv(image, argc, argv);
+        rc = wh_image_code(store, image, args != NULL ? args[0] : NULL,
+                           opt.shared ? WH_PROFILE_SHARED : WH_PROFILE_POD, ret, &failure);
+    }
     wh_store_close(store);
-    return rc;
+    if (rc < 0) {
+        *err = failure.err;
+        return rc;
+    }
+    *ret_image = WH_TAKE(image);
+    *ret_argv = WH_TAKE(args);
+    return 0;
+}
+
+/* What an image brings besides its module: its files as "/", read-only, and its environment, which --env overrides. */
+static int add_image(wh_runspec *spec, fd_table *table, const wh_image *image, wh_err *err)
+{
+    for (size_t i = 0; i < wh_strv_len(image->env); i++)
+        wh_strv_push(&spec->env, image->env[i]);
+    if (image->rootfs == NULL)
+        return 0;
+    auto_free char *dir = wh_xasprintf("%s::/:ro", image->rootfs);
+    return add_dir(spec, table, dir, err);
 }
 
 /* Fills what the command line says about the guest; descriptors go into the table in the order of their
  * numbers. */
-static int fill_spec(wh_runspec *spec, fd_table *table, const wh_code *code, int end_fd, wh_err *err)
+static int fill_spec(wh_runspec *spec, fd_table *table, const wh_code *code, const wh_image *image,
+                     int end_fd, wh_err *err)
 {
     int rc = 0;
 
@@ -251,6 +283,7 @@ static int fill_spec(wh_runspec *spec, fd_table *table, const wh_code *code, int
     spec->invoke = opt.invoke != NULL ? wh_xstrdup(opt.invoke) : NULL;
     spec->dirs = wh_xcalloc(RUN_FDS_MAX, sizeof(*spec->dirs));
     spec->listen_fds = wh_xcalloc(RUN_FDS_MAX, sizeof(*spec->listen_fds));
+    rc = add_image(spec, table, image, err);
     for (size_t i = 0; rc == 0 && i < wh_strv_len(opt.dirs); i++)
         rc = add_dir(spec, table, opt.dirs[i], err);
     for (size_t i = 0; rc == 0 && i < wh_strv_len(opt.listen); i++)
@@ -267,7 +300,7 @@ static int run_module(int argc, char **argv)
     wh_err err = {0};
     wh_paths paths = {0};
     wh_code code = {.fd = -1};
-    auto_free char *title = NULL;
+    auto_image wh_image *image = NULL;
     auto_runspec wh_runspec *spec = wh_xnew(wh_runspec);
     int end_fd = memfd_create("end", MFD_CLOEXEC);
     fd_table table = {.fds = {0, 1, 2, -1}, .n = 4};
@@ -277,19 +310,16 @@ static int run_module(int argc, char **argv)
         return wh_cmd_fail(&err);
     }
     if (wh_paths_init(&paths, wh_cmd_dirs_given.root, wh_cmd_dirs_given.run, NULL, &err) < 0 ||
-        load_code(&paths, argv[0], argc > 1 ? argv[1] : NULL, &code, &title, &err) < 0 ||
-        fill_spec(spec, &table, &code, end_fd, &err) < 0)
+        load_code(&paths, argc, argv, &code, &image, &spec->args, &err) < 0 ||
+        fill_spec(spec, &table, &code, image, end_fd, &err) < 0)
         return wh_cmd_fail(&err);
     int rc = add_env(spec, environ);
     if (rc != 0)
         return rc;
     spec->id = wh_xstrdup("run");
-    spec->name = wh_xstrdup(title);
-    wh_strv_push(&spec->args, title);
-    for (int i = 1; i < argc; i++)
-        wh_strv_push(&spec->args, argv[i]);
+    spec->name = wh_xstrdup(image->title != NULL ? image->title : argv[0]);
     table.fds[WH_RUNSPEC_FD] = wh_runspec_memfd(spec, &err);
-    if (table.fds[WH_RUNSPEC_FD] < 0 || run_program(paths.runner, title, &table, &err) < 0)
+    if (table.fds[WH_RUNSPEC_FD] < 0 || run_program(paths.runner, spec->name, &table, &err) < 0)
         return wh_cmd_fail(&err);
     wh_code_done(&code);
     wh_paths_done(&paths);
