@@ -8,8 +8,9 @@
 #define uthash_fatal(msg) wh_panic(__FILE__, __LINE__, __func__, msg)
 #include <uthash.h>
 
-#define STATUS_DELAY (5 * WH_MSEC) /* started and running are one patch */
-#define SERVICES_WAIT (5 * WH_SEC) /* pods do not wait longer for the first list of Services */
+#define STATUS_DELAY (5 * WH_MSEC)    /* started and running are one patch */
+#define PENDING_DELAY (100 * WH_MSEC) /* a pod that runs in a moment need not be said to be pending */
+#define SERVICES_WAIT (5 * WH_SEC)    /* pods do not wait longer for the first list of Services */
 
 static WH_METRIC(status_patches, WH_COUNTER, "wherry_pod_status_patches_total", "Status patches, by result.",
                  "result");
@@ -24,6 +25,7 @@ typedef struct api_pod { /* what is on its way to the API server about one pod *
     char *sent; /* the last status that the server has */
     char *sending;
     bool dirty, finished, deleting, object_gone, forgotten;
+    bool unhurried; /* the timer is that of a pod that is pending */
 } api_pod;
 
 struct wh_source_api {
@@ -85,7 +87,10 @@ static void api_pod_free(api_pod *p)
 
 static void pump_due(wh_timer *timer)
 {
-    pump(timer->user);
+    api_pod *p = timer->user;
+
+    p->unhurried = false;
+    pump(p);
 }
 
 static void again(api_pod *p, wh_time delay)
@@ -184,8 +189,11 @@ static void on_status(void *user, wh_worker *w)
     api_pod *p = find_or_add(user, w);
 
     p->dirty = true;
-    if (p->call == NULL && p->timer.loop == NULL)
-        again(p, STATUS_DELAY);
+    bool pending = wh_lifecycle_phase(wh_worker_lifecycle(w)) == WH_PHASE_PENDING;
+    if (p->call != NULL || (p->timer.loop != NULL && (pending || !p->unhurried)))
+        return;
+    p->unhurried = pending;
+    again(p, pending ? PENDING_DELAY : STATUS_DELAY);
 }
 
 static void on_finished(void *user, wh_worker *w)

@@ -248,7 +248,9 @@ static void on_volumes(wh_lifecycle *lc, const wh_pod_event *e, wh_time now, wh_
         return;
     }
     lc->volumes = WORK_FAILED;
-    retry_later(&lc->volumes_retry, now, MOUNT_DELAY_MIN, MOUNT_DELAY_MAX);
+    /* Without a reason nothing failed: something that was asked for is not here yet. */
+    retry_later(&lc->volumes_retry, now, e->reason != NULL ? MOUNT_DELAY_MIN : MOUNT_WAIT_MIN,
+                e->reason != NULL ? MOUNT_DELAY_MAX : MOUNT_WAIT_MAX);
     if (e->reason != NULL)
         tell(out, WH_POD_ITSELF, true, e->reason, "%s",
              e->message == NULL ? "volumes cannot be made" : e->message);

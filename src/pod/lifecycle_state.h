@@ -16,6 +16,8 @@
 #define START_DELAY_MAX WH_MINUTE
 #define MOUNT_DELAY_MIN (500 * WH_MSEC)
 #define MOUNT_DELAY_MAX WH_MINUTE
+#define MOUNT_WAIT_MIN (100 * WH_MSEC)
+#define MOUNT_WAIT_MAX (2 * WH_SEC)
 #define SIDECAR_GRACE_MIN (2 * WH_SEC) /* between a late stop and its kill */
 #define KILL_AGAIN (10 * WH_SEC)
 

@@ -150,8 +150,12 @@ TEST(volumes_and_starts_are_tried_again)
     CHECK_INT(d.actions.next, ==, T0 + 500 * WH_MSEC);
     step(&d, (wh_pod_event){.type = WH_POD_VOLUMES_FAILED}); /* a stray answer */
     CHECK_STR(tick_at(&d, T0 + 500 * WH_MSEC), "mount");
-    step(&d, (wh_pod_event){.type = WH_POD_VOLUMES_FAILED}); /* no reason: no event */
+    step(&d, (wh_pod_event){.type = WH_POD_VOLUMES_FAILED}); /* no reason: no event, and tried again soon */
     CHECK_STR(d.said, "");
+    CHECK_INT(d.actions.next, ==, T0 + 1500 * WH_MSEC);
+    CHECK_STR(tick_at(&d, T0 + 1500 * WH_MSEC), "mount");
+    step(&d, (wh_pod_event){.type = WH_POD_VOLUMES_FAILED});
+    CHECK_INT(d.actions.next, ==, T0 + 3500 * WH_MSEC); /* never later than two seconds */
     CHECK_STR(simple(&d, WH_POD_RETRY), "mount");
     CHECK_STR(simple(&d, WH_POD_VOLUMES_READY), "start 0.0");
     step(&d, (wh_pod_event){

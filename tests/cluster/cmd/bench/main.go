@@ -33,6 +33,7 @@ const (
 var (
 	replicas = flag.Int("replicas", 500, "pods of the deployment")
 	rounds   = flag.Int("rounds", 5, "nodes that are started; the median counts")
+	logLevel = flag.String("log-level", "warn", "the agent's")
 	unit     = flag.String("module", "", "the module that the pods run; our shell, asleep, by default")
 )
 
@@ -153,7 +154,8 @@ func rollout(cluster *controlplane.Cluster, images *registry.Registry) error {
 	if err != nil {
 		return err
 	}
-	n, err := node.New(cluster, node.Options{Flags: []string{"--max-pods", strconv.Itoa(*replicas + 10), "--log-level", "warn"}})
+	flags := []string{"--max-pods", strconv.Itoa(*replicas + 10), "--log-level", *logLevel}
+	n, err := node.New(cluster, node.Options{Flags: flags})
 	if err != nil {
 		return err
 	}
