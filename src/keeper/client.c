@@ -79,6 +79,18 @@ void wh_keeper_free(wh_keeper *keeper)
     wh_loop_defer(keeper->loop, keeper_delete, keeper);
 }
 
+/* What was asked gets no answer any more: whoever asked may have to find out from the next keeper. */
+static void fail_pending(struct pending_list *list, const wh_err *err)
+{
+    pending *p;
+    while ((p = STAILQ_FIRST(list)) != NULL) {
+        STAILQ_REMOVE_HEAD(list, link);
+        if (p->done != NULL)
+            p->done(p->user, -ECONNRESET, 0, err->msg);
+        pending_free(p);
+    }
+}
+
 static void lose(wh_keeper *keeper, int rc)
 {
     wh_err err = {0};
@@ -87,6 +99,8 @@ static void lose(wh_keeper *keeper, int rc)
     keeper->lost = true;
     wh_io_stop(&keeper->io);
     (void)wh_fail(&err, rc == 0 ? -ECONNRESET : rc, "the connection to the keeper is lost");
+    fail_pending(&keeper->sent, &err);
+    fail_pending(&keeper->unsent, &err);
     if (keeper->callbacks.on_lost != NULL)
         keeper->callbacks.on_lost(keeper->callbacks.user, &err);
 }

@@ -78,6 +78,7 @@ typedef struct wh_worker_container {
     wh_cgroup *cgroup;
     bool running_seen;
     bool listed;         /* the present keeper knows it */
+    bool start_unknown;  /* the keeper died between our request and its answer */
     wh_time start_asked; /* monotonic */
     wh_run_report report;
 } wh_worker_container;

@@ -147,7 +147,11 @@ static void start_done(void *user, int rc, pid_t pid, const char *error)
     wh_job_item *job = user;
     wh_worker *w = job->w;
 
-    if (rc < 0) {
+    if (rc == -ECONNRESET) { /* started or not: the next keeper knows */
+        w->containers[job->container].start_unknown = true;
+        wh_cgroup_free(w->containers[job->container].cgroup);
+        w->containers[job->container].cgroup = WH_TAKE(job->plan.cgroup);
+    } else if (rc < 0) {
         if (job->plan.cgroup != NULL)
             wh_cgroup_remove(job->plan.cgroup, NULL);
         wh_worker_post(w, &(wh_pod_event){.type = WH_POD_START_FAILED,

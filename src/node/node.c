@@ -148,12 +148,19 @@ static void take_over(void *user, const wh_keeper_event *event)
     if (w->containers[container].cgroup == NULL)
         w->containers[container].cgroup = find_cgroup(w, container, attempt);
     bool adopting = wh_lifecycle_adopting(w->lc);
+    bool current = wh_lifecycle_container(w->lc, container)->attempt == attempt;
+    w->containers[container].listed |= current;
+    if (w->containers[container].start_unknown && current) {
+        w->containers[container].start_unknown = false;
+        wh_worker_post(
+            w, &(wh_pod_event){
+                   .type = WH_POD_STARTED, .container = container, .attempt = attempt, .pid = event->pid});
+    }
     if (event->exited) {
         wh_worker_collect_end(w, container, attempt, event, adopting);
         return;
     }
     w->containers[container].running_seen = true;
-    w->containers[container].listed = true;
     if (adopting)
         wh_worker_post(w, &(wh_pod_event){.type = WH_POD_ADOPT,
                                           .adopt = WH_ADOPT_RUNNING,
@@ -165,6 +172,24 @@ static void take_over(void *user, const wh_keeper_event *event)
         post_running(w, container, attempt, event);
 }
 
+/* What the dying keeper may have begun ends with its group; the life cycle tries again. */
+static void start_was_lost(wh_worker *w, size_t container, unsigned attempt)
+{
+    wh_worker_container *c = &w->containers[container];
+
+    if (c->cgroup != NULL) {
+        wh_cgroup_kill(c->cgroup, NULL);
+        wh_cgroup_remove(c->cgroup, NULL);
+        wh_cgroup_free(c->cgroup);
+        c->cgroup = NULL;
+    }
+    wh_worker_post(w, &(wh_pod_event){.type = WH_POD_START_FAILED,
+                                      .container = container,
+                                      .attempt = attempt,
+                                      .reason = "RunContainerError",
+                                      .message = "the keeper died while it was starting the container"});
+}
+
 /* After a new keeper told what it has: what we believe to run and it does not know has ended unseen. */
 static void reconcile(wh_worker *w)
 {
@@ -172,6 +197,11 @@ static void reconcile(wh_worker *w)
         const wh_container_life *life = wh_lifecycle_container(w->lc, i);
         bool believed =
             life->state == WH_CONTAINER_RUNNING || (life->state == WH_CONTAINER_STARTING && life->pid != 0);
+        if (w->containers[i].start_unknown && !w->containers[i].listed) {
+            w->containers[i].start_unknown = false;
+            start_was_lost(w, i, life->attempt);
+            continue;
+        }
         if (believed && !w->containers[i].listed)
             wh_worker_collect_end(
                 w, i, life->attempt,

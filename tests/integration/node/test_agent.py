@@ -137,6 +137,20 @@ def test_keeper_killed_pods_unharmed(node, guests):
     wait_for(lambda: node.pod("t") is None, 20, "t can be stopped through the new keeper")
 
 
+def test_keeper_killed_while_it_starts_pods(node, guests):
+    ticker = guests("ticker", src.TICKER)
+    node.start()
+    node.apply("warm.yaml", manifest("warm", ticker))
+    wait_for(running(node, "warm"), what="the code is compiled")
+    for round_ in range(4):
+        names = [f"s{round_}-{i}" for i in range(15)]
+        node.apply(f"s{round_}.yaml", "\n---\n".join(manifest(name, ticker) for name in names))
+        time.sleep(0.06 + 0.03 * round_)
+        os.kill(node.keeper_pid(), signal.SIGKILL)
+        wait_for(lambda: all(running(node, name)() for name in names), 40, "all of them run")
+        wait_for(lambda: node.keeper_pid(), what="a new keeper")
+
+
 def test_both_killed_while_a_guest_ends(node, guests):
     source = "#include <unistd.h>\nint main(void) { sleep(1); return 5; }\n"
     node.start()
