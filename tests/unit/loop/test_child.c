@@ -125,14 +125,17 @@ TEST(the_child_has_no_signal_blocked_or_ignored)
     CHECK_OK(sigprocmask(SIG_BLOCK, &set, NULL), NULL);
     CHECK(signal(SIGPIPE, SIG_IGN) != SIG_ERR);
     int fds[] = {-1, out[1], 2};
-    char script[] = "grep -E 'Sig(Blk|Ign)' /proc/self/status | cut -f2 | sort -u", *argv[4];
+    /* Signals 32 and 33 are the C library's own: whoever started us may have left it ignored, and no one can change that. */
+    char script[] = "grep -E 'Sig(Blk|Ign)' /proc/self/status | cut -f2", *argv[4];
     wh_child child = {0};
     start(&child, &(wh_spawn){.path = sh(script, argv), .argv = argv, .fds = fds, .n_fds = 3});
     close(out[1]);
     finish();
     auto_free char *text = NULL;
     CHECK_OK(wh_read_fd(out[0], 1000, &text, NULL, NULL), NULL);
-    CHECK_STR(text, "0000000000000000\n");
+    const uint64_t reserved = 3ULL << 31;
+    CHECK_INT(strtoull(text, NULL, 16) & ~reserved, ==, 0);
+    CHECK_INT(strtoull(strchr(text, '\n') + 1, NULL, 16) & ~reserved, ==, 0);
     CHECK(signal(SIGPIPE, SIG_DFL) == SIG_IGN); /* ours is what it was */
 }
 
