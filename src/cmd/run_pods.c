@@ -7,16 +7,20 @@
 #include "cmd/cmd.h"
 #include "node/logread.h"
 #include "node/manifests.h"
+#include "pod/volume.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <libgen.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/file.h>
 #include <sys/queue.h>
 #include <sys/resource.h>
 
 #define TAIL_EVERY (20 * WH_MSEC)
 #define OUTPUT_MAX (512UL * 1024)
+#define FOLDER_PREFIX "wherry-run-"
 
 typedef struct tail { /* the output of one run of a container */
     TAILQ_ENTRY(tail) link;
@@ -438,13 +442,64 @@ static void begin(void *user)
 
 /* ---- beginning and end ---- */
 
+/* Holds the folder's lock as long as we live; -EWOULDBLOCK when somebody else does. */
+static int lock_folder(const char *folder, int flags)
+{
+    auto_free char *path = wh_path_join(folder, "lock");
+    int fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | flags, 0600);
+
+    if (fd < 0)
+        return -errno;
+    if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+        return fd;
+    int rc = -errno;
+    close(fd);
+    return rc;
+}
+
+/* What a run that was killed left: secrets on a tmpfs, volumes, logs. */
+static void clear_leftover(const char *folder)
+{
+    auto_free char *pods = wh_path_join(folder, "pods");
+    auto_strv wh_strv uids = NULL;
+    struct stat st;
+
+    if (lstat(folder, &st) < 0 || !S_ISDIR(st.st_mode) || st.st_uid != geteuid())
+        return;
+    auto_close int lock = lock_folder(folder, 0);
+    if (lock < 0)
+        return; /* it lives, or is no folder of ours */
+    if (wh_volumes_list(pods, &uids, NULL) == 0)
+        for (size_t i = 0; i < wh_strv_len(uids); i++)
+            wh_volumes_teardown(pods, uids[i], NULL);
+    wh_rm_rf(AT_FDCWD, folder, NULL);
+}
+
+static void clear_leftovers(const char *tmp)
+{
+    DIR *d = opendir(tmp);
+
+    if (d == NULL)
+        return;
+    for (struct dirent *entry; (entry = readdir(d)) != NULL;) {
+        auto_free char *folder = wh_path_join(tmp, entry->d_name);
+        if (wh_starts_with(entry->d_name, FOLDER_PREFIX))
+            clear_leftover(folder);
+    }
+    closedir(d);
+}
+
 static int make_folder(run *r, wh_err *err)
 {
-    const char *tmp = getenv("TMPDIR");
+    const char *tmp = getenv("TMPDIR") != NULL ? getenv("TMPDIR") : "/tmp";
 
-    r->folder = wh_xasprintf("%s/wherry-run-XXXXXX", tmp != NULL ? tmp : "/tmp");
+    clear_leftovers(tmp);
+    r->folder = wh_xasprintf("%s/" FOLDER_PREFIX "XXXXXX", tmp);
     if (mkdtemp(r->folder) == NULL)
         return wh_fail(err, -errno, "make folder '%s'", r->folder);
+    int lock = lock_folder(r->folder, O_CREAT | O_EXCL);
+    if (lock < 0)
+        return wh_fail(err, lock, "lock folder '%s'", r->folder);
     auto_free char *run_dir = wh_path_join(r->folder, "run");
     auto_free char *log_dir = wh_path_join(r->folder, "logs");
     wh_paths shared = {0};
@@ -504,7 +559,8 @@ static void finish(run *r)
     wh_manifests_free(r->manifests);
     wh_node_free(r->node);
     wh_loop_free(r->loop);
-    if (r->options.keep)
+    auto_free char *lock = wh_path_join(r->folder != NULL ? r->folder : "", "lock");
+    if (r->options.keep && unlink(lock) == 0) /* without it no later run takes the folder for a leftover */
         fprintf(stderr, "wherry: state and logs are in '%s'\n", r->folder);
     else if (r->folder != NULL)
         wh_rm_rf(AT_FDCWD, r->folder, NULL);

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """wherry run of a manifest."""
 import json
+import os
+import pathlib
 import re
 import signal
 import subprocess
@@ -9,7 +11,7 @@ import time
 import pytest
 
 import guest_sources as src
-from common import WHERRY, manifest
+from common import WHERRY, manifest, wait_for
 
 
 def write(tmp_path, *documents):
@@ -158,3 +160,26 @@ def test_restart_keeps_emptydir(run, guests, tmp_path):
     assert r.returncode == 0, r.stderr
     assert "life 1, tick 3" in r.stdout and "ends well in life 2" in r.stdout
     assert re.search(r"svc\s+c\s+Completed \(0\)\s+1\b", r.stderr), r.stderr
+
+
+def test_a_killed_run_leaves_nothing(run, store, guests, tmp_path):
+    """Its pods end with it; its folder and mounts go with the next run."""
+    secret = json.dumps({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "sec"}, "stringData": {"pw": "s3cret"}})
+    pod = manifest("k", guests("ticker", src.TICKER), restartPolicy="Never",
+                   container={"volumeMounts": [{"name": "s", "mountPath": "/sec"}]},
+                   volumes=[{"name": "s", "secret": {"secretName": "sec"}}])
+    env = {**os.environ, "TMPDIR": str(tmp_path)}
+    p = subprocess.Popen([WHERRY, "run", "--root", store, write(tmp_path, secret, pod)], stdout=subprocess.PIPE, text=True,
+                         env=env)
+    assert p.stdout.readline() == "[k] tick 0\n"
+    left = list(tmp_path.glob("wherry-run-*"))
+    assert len(left) == 1
+    p.kill()
+    p.wait()
+    keepers = lambda: [e for e in pathlib.Path("/proc").glob("[0-9]*/cmdline") if str(left[0]).encode() in e.read_bytes()]
+    wait_for(lambda: not keepers(), 10, "keeper and runners ended with it")
+    path = tmp_path / "next.yaml"
+    path.write_text(manifest("n", guests("exit", src.EXIT), restartPolicy="Never"))
+    assert run(path, env=env).returncode == 0
+    assert list(tmp_path.glob("wherry-run-*")) == []
+    assert str(left[0]) not in open("/proc/self/mountinfo").read()
