@@ -305,7 +305,9 @@ static wh_cgroup *group_alloc(wh_cgroups *c, const char *path)
     g->cgroups = c;
     for (size_t i = 0; i < c->n; i++) {
         g->dirs[i] = wh_path_join(c->h[i].base, path);
-        g->procs[i] = wh_path_join(g->dirs[i], "cgroup.procs");
+        /* A runner has one thread when it joins. The kernel moves one thread at once, and a whole process (v1 or v2)
+         * only after a grace period: 4 to 30 ms. */
+        g->procs[i] = wh_path_join(g->dirs[i], c->h[i].v2 ? "cgroup.procs" : "tasks");
     }
     return g;
 }

@@ -40,7 +40,7 @@ typedef struct wh_keeper_start {
     gid_t gid;
     const gid_t *groups;
     size_t n_groups;
-    char *const *cgroup_procs; /* cgroup.procs files that the child writes itself into, one per hierarchy */
+    char *const *cgroup_procs; /* files that the child writes itself into, one per hierarchy */
     int oom_score_adj;
     uint64_t rlimit_data; /* 0: none; set where no memory cgroup can be had */
     uint64_t nofile;
