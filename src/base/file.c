@@ -137,17 +137,20 @@ int wh_mkdir_p(const char *path, mode_t mode, wh_err *err)
 {
     if (*path == '\0')
         return wh_fail(err, -ENOENT, "make folder '%s'", path);
+    int rc = mkdir_one(path, mode); /* mostly only the last part is new */
+    if (rc == 0)
+        return 0;
     auto_free char *partial = wh_xstrdup(path);
     for (char *p = partial + 1; *p != '\0'; p++) {
         if (*p != '/' || p[-1] == '/')
             continue;
         *p = '\0';
-        int rc = mkdir_one(partial, mode | S_IWUSR | S_IXUSR);
+        rc = mkdir_one(partial, mode | S_IWUSR | S_IXUSR);
         if (rc < 0)
             return wh_fail(err, rc, "make folder '%s'", partial);
         *p = '/';
     }
-    int rc = mkdir_one(path, mode);
+    rc = mkdir_one(path, mode);
     return rc < 0 ? wh_fail(err, rc, "make folder '%s'", path) : 0;
 }
 

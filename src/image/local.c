@@ -64,6 +64,22 @@ static int check_head(int fd, wh_err *err)
     return 0;
 }
 
+/* Keeps a copy, unless the store has these bytes already: every pod of a local file comes by here. */
+static int keep_blob(wh_store *store, const char *temp, int fd, const char *digest, uint64_t bytes,
+                     wh_err *err)
+{
+    int have = -1;
+    uint64_t have_bytes = 0;
+    int rc = wh_store_blob_open(store, digest, &have, &have_bytes, NULL);
+    if (rc < 0 || have_bytes != bytes) {
+        if (rc == 0)
+            close(have);
+        return wh_store_blob_add(store, temp, fd, digest, err);
+    }
+    close(have);
+    return unlinkat(store->dirfd, temp, 0) < 0 ? wh_fail(err, -errno, "remove '%s/%s'", store->dir, temp) : 0;
+}
+
 static int add_module(wh_store *store, int in, const char *reference, const char *path, wh_err *err)
 {
     auto_free char *temp = NULL;
@@ -78,7 +94,7 @@ static int add_module(wh_store *store, int in, const char *reference, const char
     if (rc == 0)
         rc = check_head(out, err);
     if (rc == 0)
-        rc = wh_store_blob_add(store, temp, out, digest, err);
+        rc = keep_blob(store, temp, out, digest, r.bytes, err);
     if (rc < 0) {
         (void)unlinkat(store->dirfd, temp, 0);
         return rc;
