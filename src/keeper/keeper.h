@@ -76,7 +76,8 @@ int wh_keeper_connect(wh_loop *loop, const char *dir, const char *program,
 void wh_keeper_free(wh_keeper *keeper);
 
 /* Answers come to `done` on the loop, in order; never inside the call. What a lost connection leaves unanswered gets
- * -ECONNRESET before on_lost: it may have been done all the same, which the next keeper's list tells. Descriptors stay the caller's. */
+ * -ECONNRESET before on_lost: it may have been done all the same, which the next keeper's list tells. Descriptors stay
+ * the caller's. */
 typedef void (*wh_keeper_done)(void *user, int rc, pid_t pid, const char *error);
 int wh_keeper_start_runner(wh_keeper *keeper, const wh_keeper_start *start, wh_keeper_done done, void *user,
                            wh_err *err);

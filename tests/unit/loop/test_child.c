@@ -125,7 +125,7 @@ TEST(the_child_has_no_signal_blocked_or_ignored)
     CHECK_OK(sigprocmask(SIG_BLOCK, &set, NULL), NULL);
     CHECK(signal(SIGPIPE, SIG_IGN) != SIG_ERR);
     int fds[] = {-1, out[1], 2};
-    /* Signals 32 and 33 are the C library's own: whoever started us may have left it ignored, and no one can change that. */
+    /* Signals 32 and 33 are the C library's own: whoever started us may have left them ignored for good. */
     char script[] = "grep -E 'Sig(Blk|Ign)' /proc/self/status | cut -f2", *argv[4];
     wh_child child = {0};
     start(&child, &(wh_spawn){.path = sh(script, argv), .argv = argv, .fds = fds, .n_fds = 3});
