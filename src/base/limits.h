@@ -44,5 +44,5 @@
 #define WH_KUBE_BODY_BYTES_MAX (64UL << 20)      /* one answer of the API server */
 #define WH_KUBE_EVENT_BYTES_MAX (8UL << 20)      /* one line of a watch */
 #define WH_KUBE_OBJECTS_MAX 200000               /* objects of one watch */
-#define WH_KUBE_EVENTS_WAITING_MAX 1000          /* events for people that wait to be sent */
+#define WH_KUBE_EVENTS_WAITING_MAX 3000          /* events for people that wait to be sent */
 #define WH_KUBE_AUTH_CACHE_MAX 4096              /* remembered answers about callers */

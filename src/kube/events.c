@@ -19,7 +19,7 @@
 #define SPAM_BURST 25
 #define SPAM_REFILL (5 * WH_MINUTE)
 #define MESSAGE_BYTES_MAX 1024
-#define ENTRIES_MAX (4 * WH_KUBE_EVENTS_WAITING_MAX)
+#define ENTRIES_MAX (2 * WH_KUBE_EVENTS_WAITING_MAX)
 #define SEND_TRIES 12
 
 static WH_METRIC(dropped_total, WH_COUNTER, "wherry_events_dropped_total",

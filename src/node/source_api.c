@@ -8,9 +8,9 @@
 #define uthash_fatal(msg) wh_panic(__FILE__, __LINE__, __func__, msg)
 #include <uthash.h>
 
-#define STATUS_DELAY (5 * WH_MSEC)    /* started and running are one patch */
-#define PENDING_DELAY (100 * WH_MSEC) /* a pod that runs in a moment need not be said to be pending */
-#define SERVICES_WAIT (5 * WH_SEC)    /* pods do not wait longer for the first list of Services */
+#define STATUS_DELAY (5 * WH_MSEC) /* started and running are one patch */
+#define PENDING_DELAY WH_SEC       /* a pod that runs in a moment need not be said to be pending */
+#define SERVICES_WAIT (5 * WH_SEC) /* pods do not wait longer for the first list of Services */
 
 static WH_METRIC(status_patches, WH_COUNTER, "wherry_pod_status_patches_total", "Status patches, by result.",
                  "result");
