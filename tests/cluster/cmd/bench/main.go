@@ -6,11 +6,16 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
+	"io"
+	"net"
+	"net/http"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -248,5 +253,28 @@ func settled(cluster *controlplane.Cluster, n *node.Node) error {
 		system, _ := strconv.Atoi(fields[12])
 		fmt.Fprintf(os.Stderr, "%s used %.2f s of CPU since its start\n", p.Name, float64(user+system)/100)
 	}
+	if os.Getenv("BENCH_VERBOSE") != "" {
+		return requests(n)
+	}
 	return nil
+}
+
+// requests tells on standard error what the agent asked of the API server, by its own metrics.
+func requests(n *node.Node) error {
+	dial := func(context.Context, string, string) (net.Conn, error) {
+		return net.Dial("unix", filepath.Join(n.Directory, "run", "wherry.sock"))
+	}
+	client := http.Client{Transport: &http.Transport{DialContext: dial}}
+	response, err := client.Get("http://wherry/metrics")
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	for line := range strings.Lines(string(text)) {
+		if strings.HasPrefix(line, "rest_client_requests_total") || strings.HasPrefix(line, "wherry_") {
+			fmt.Fprint(os.Stderr, line)
+		}
+	}
+	return err
 }
