@@ -46,13 +46,17 @@ type Node struct {
 	cluster *controlplane.Cluster
 }
 
-// Binary returns the path of the wherry program.
+// Binary returns the path of the wherry program, in the folder that the variable names.
 func Binary() (string, error) {
-	path := os.Getenv(BinaryVariable)
-	if path == "" {
-		path = filepath.Join(artifact.Root(), "..", "..", "build", "default", "src", "cmd", "wherry")
+	folder := os.Getenv(BinaryVariable)
+	if folder == "" {
+		folder = filepath.Join(artifact.Root(), "..", "..", "build", "default", "src", "cmd")
 	}
+	path := filepath.Join(folder, "wherry")
 	if info, err := os.Stat(path); err != nil || info.IsDir() {
+		if os.Getenv(BinaryVariable) != "" { // asked for, and not there: nothing to skip over
+			return "", fmt.Errorf("%s is no program; %s names a folder that has it", path, BinaryVariable)
+		}
 		return "", fmt.Errorf("%w: %s is no program: build it, or set %s", ErrMissing, path, BinaryVariable)
 	}
 	return filepath.Abs(path)
