@@ -41,6 +41,14 @@ def resident_kib(pid):
     return 0
 
 
+def proportional_kib(pid):
+    """Pages that it shares with others count in part."""
+    for line in open(f"/proc/{pid}/smaps_rollup", encoding="ascii"):
+        if line.startswith("Pss:"):
+            return int(line.split()[1])
+    return 0
+
+
 def cpu_s(pid):
     """CPU of a process; the scheduler's own count in nanoseconds, of all its threads."""
     total = 0
@@ -76,6 +84,8 @@ def memory_and_cpu(node, image):
         have = pods
         wait_for(lambda: starts(node)[0] >= have, 300, f"{pods} pods run")
         time.sleep(3)
+        if pods == 0:
+            report("agent_kib", proportional_kib(pid), "KiB")
         report(f"agent_rss_{pods}_mib", resident_kib(pid) / 1024, "MiB", GOALS.get(pods))
         if pods == STEPS[1]:
             before, began = cpu_s(pid), time.monotonic()

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """What an idle pod costs: 200 sleeping guests under a real keeper in a memory control group of their own, kernel memory
-included, page cache left out (the program and the module are one copy for all). The keeper alone is measured first."""
+included, page cache left out (the program and the module are one copy for all). The keeper alone is measured first. The
+peer is a static C program that sleeps, by runc under a containerd of its own with the usual shim, counted alike."""
 import json
 import os
 import shutil
@@ -77,6 +78,21 @@ class Group:
         with open(self.dir + "/cgroup.procs", "w", encoding="ascii") as f:
             f.write("0")
 
+    def path(self):
+        """Below the mount of the hierarchy."""
+        return self.dir[len("/sys/fs/cgroup/memory" if self.v1 else "/sys/fs/cgroup"):]
+
+    def remove_others(self):
+        """In v1 runc makes the group in all hierarchies, and removes the containers' own alone."""
+        for controller in os.listdir("/sys/fs/cgroup") if self.v1 else []:
+            at = f"/sys/fs/cgroup/{controller}{self.path()}"
+            while os.path.basename(at) and at.count("/") > 4:
+                try:
+                    os.rmdir(at)
+                except OSError:
+                    break
+                at = os.path.dirname(at)
+
     def remove(self):
         for _ in range(200):
             try:
@@ -138,6 +154,57 @@ def start(keeper, i, code, runner):
         os.close(fd)
 
 
+def tool(*command):
+    return subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
+
+
+def containerd_each(bench, pods):
+    """KiB of one idle container with its shim; None where containerd or runc is missing."""
+    if not all(map(shutil.which, ("containerd", "ctr", "runc", "containerd-shim-runc-v2"))):
+        return None
+    group = Group()
+    folder = tempfile.mkdtemp(prefix="wherry-ctd-")
+    os.mkdir(f"{folder}/rootfs")
+    shutil.copy(f"{bench}/hello_program", f"{folder}/rootfs/program")
+    with open(f"{folder}/config.toml", "w", encoding="ascii") as f:
+        f.write(f'version = 2\nroot = "{folder}/root"\nstate = "{folder}/state"\n'
+                f'disabled_plugins = ["io.containerd.grpc.v1.cri"]\n[grpc]\naddress = "{folder}/s"\n'
+                f'[ttrpc]\naddress = "{folder}/t"\n')
+    daemon = subprocess.Popen(["containerd", "-c", f"{folder}/config.toml"], preexec_fn=group.join,
+                              stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    ctr = ["ctr", "-a", f"{folder}/s"]
+    below = group.path()
+    begun = 0
+    try:
+        for _ in range(200):
+            if tool(*ctr, "version").returncode == 0:
+                break
+            time.sleep(0.05)
+        alone = group.used()
+        while begun < pods:
+            done = tool(*ctr, "run", "-d", "--cgroup", f"{below}/c{begun}", "--rootfs", f"{folder}/rootfs",
+                        f"c{begun}", "/program", "sleep")
+            if done.returncode != 0:
+                print(f"idle-memory: ctr: {done.stderr.strip()[-200:]}", file=sys.stderr)
+                return None
+            begun += 1
+        return (group.used() - alone) / pods / 1024
+    finally:
+        for i in range(begun):
+            tool(*ctr, "task", "kill", "-s", "KILL", f"c{i}")
+        time.sleep(0.5)
+        for i in range(begun):
+            tool(*ctr, "task", "rm", f"c{i}")
+            tool(*ctr, "container", "rm", f"c{i}")
+        daemon.terminate()
+        daemon.wait()
+        for pid in open_text(group.dir + "/cgroup.procs").split():
+            os.kill(int(pid), signal.SIGKILL)
+        group.remove()
+        group.remove_others()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def main():
     bench = os.environ.get("BENCH_DIR") or skip("BENCH_DIR is not set: start it by bench/run")
     program = f"{bench}/../src/keeper/wherry-keeper"
@@ -161,7 +228,11 @@ def main():
         keeper.process.wait()
         shutil.rmtree(folder, ignore_errors=True)
         group.remove()
-    print(json.dumps({"name": "idle_pod_kib", "value": round(each, 1), "unit": "KiB", "goal": 384}))
+    result = {"name": "idle_pod_kib", "value": round(each, 1), "unit": "KiB", "goal": 384}
+    peer = containerd_each(bench, 10)
+    if peer is not None:
+        result |= {"peer": "runc under containerd, static C", "peer_value": round(peer, 1), "ratio": round(each / peer, 4)}
+    print(json.dumps(result))
     print(json.dumps({"name": "keeper_kib", "value": round(alone / 1024, 1), "unit": "KiB"}))
     return 0
 
