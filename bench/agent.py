@@ -136,10 +136,9 @@ def cluster():
     with tempfile.TemporaryDirectory() as out:
         program = f"{out}/bench"
         subprocess.run(["go", "build", "-o", program, "./cmd/bench"], cwd=folder, check=True)
-        environment = {**os.environ, "WHERRY_BIN": str(BUILD / "src" / "cmd" / "wherry")}
         few = ["-replicas=50", "-rounds=3"] if QUICK else []
         return subprocess.run([program, f"-module={BUILD / 'bench' / 'sleeper.wasm'}", *few], cwd=folder,
-                              env=environment, check=False).returncode
+                              check=False).returncode
 
 
 def main():

@@ -21,6 +21,7 @@ import (
 	"strings"
 	"time"
 
+	"wherry.dev/tests/cluster/artifact"
 	"wherry.dev/tests/cluster/controlplane"
 	"wherry.dev/tests/cluster/guest"
 	"wherry.dev/tests/cluster/isolate"
@@ -49,7 +50,10 @@ func main() {
 	isolate.Main(func() int {
 		if err := measure(); err != nil {
 			fmt.Fprintln(os.Stderr, "bench:", err)
-			return 77
+			if isolate.Missing() != nil || errors.Is(err, artifact.ErrMissing) || errors.Is(err, node.ErrMissing) {
+				return 77
+			}
+			return 1
 		}
 		return 0
 	})
