@@ -262,6 +262,16 @@ static bool is_over(const json_t *object)
     return wh_streq(phase, "Succeeded") || wh_streq(phase, "Failed");
 }
 
+/* A pod of which this agent has said nothing: an earlier one may have died before it could write what it knew. */
+static void catch_up(wh_source_api *api, wh_worker *w)
+{
+    if (find(api, wh_worker_spec(w)->uid) != NULL)
+        return;
+    on_status(api, w);
+    if (wh_lifecycle_finished(wh_worker_lifecycle(w)))
+        on_finished(api, w);
+}
+
 /* complexity: one decision; each case is one line. */
 static void take_pod(wh_source_api *api, json_t *object)
 {
@@ -290,6 +300,8 @@ static void take_pod(wh_source_api *api, json_t *object)
     if (rc < 0 && rc != -EEXIST) /* EEXIST: taken when the earlier one is gone */
         wh_log(ERROR, "a pod cannot be taken now", KV_STR("pod", wh_json_str(object, "metadata.name")),
                KV_ERR(&err));
+    if (rc == 0 && w != NULL)
+        catch_up(api, w);
     if (rc == 0 && going)
         wh_node_delete(api->node, uid, wh_json_int(object, "metadata.deletionGracePeriodSeconds", -1), false);
 }
