@@ -491,7 +491,7 @@ static void clear_leftovers(const char *tmp)
 
 static int make_folder(run *r, wh_err *err)
 {
-    const char *tmp = getenv("TMPDIR") != NULL ? getenv("TMPDIR") : "/tmp";
+    const char *given = getenv("TMPDIR"), *tmp = given != NULL ? given : "/tmp";
 
     clear_leftovers(tmp);
     r->folder = wh_xasprintf("%s/" FOLDER_PREFIX "XXXXXX", tmp);
