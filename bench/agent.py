@@ -107,12 +107,25 @@ def start_time(node, image):
     report("agent_start_p99_ms", took[len(took) * 99 // 100], "ms")
 
 
+def remove_groups(name):
+    """The control groups that the agent made, empty by now, in each hierarchy."""
+    for line in pathlib.Path("/proc/self/cgroup").read_text(encoding="ascii").splitlines():
+        _, controllers, own = line.split(":", 2)
+        top = pathlib.Path("/sys/fs/cgroup") / controllers / own.lstrip("/") / name
+        for folder, _, _ in os.walk(top, topdown=False):
+            try:
+                os.rmdir(folder)
+            except OSError as e:
+                print(f"agent: {e}", file=sys.stderr)
+
+
 def single_machine():
     image = BUILD / "bench" / "sleeper.wasm"
     with tempfile.TemporaryDirectory(prefix="wh-bench-") as folder:
         os.chmod(folder, 0o755)
         node = Node(folder)
-        node.extra = ["--max-pods", "1000", "--log-level", "warn", "--cgroup", f"wherry-bench-{os.getpid()}"]
+        group = f"wherry-bench-{os.getpid()}"
+        node.extra = ["--max-pods", "1000", "--log-level", "warn", "--cgroup", group]
         node.start()
         try:
             start_time(node, image)
@@ -124,6 +137,7 @@ def single_machine():
             if node.process.poll() is not None:
                 print(node.agent_log()[-2000:], file=sys.stderr)
             node.stop()
+            remove_groups(group)
 
 
 def cluster():
