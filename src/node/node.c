@@ -448,13 +448,6 @@ void wh_node_delete(wh_node *node, const char *uid, int64_t grace_s, bool now)
     wh_worker_post(w, &(wh_pod_event){.type = now ? WH_POD_DELETE_NOW : WH_POD_DELETE, .grace_s = grace_s});
 }
 
-static void forget_later(void *user)
-{
-    wh_worker *w = user;
-
-    wh_worker_maybe_free(w);
-}
-
 void wh_node_forget(wh_node *node, const char *uid)
 {
     wh_worker *w = wh_node_find(node, uid);
@@ -474,8 +467,7 @@ void wh_node_forget(wh_node *node, const char *uid)
     __atomic_store_n(&w->gone, true, __ATOMIC_RELAXED);
     wh_timer_stop(&w->tick);
     wh_timer_stop(&w->refresh);
-    if (!w->stepping) /* else freed when the step is over */
-        wh_loop_defer(node->loop, forget_later, w);
+    wh_worker_maybe_free(w); /* or when what uses it is over */
 }
 
 /* ---- beginning and end ---- */
@@ -604,7 +596,8 @@ void wh_node_free(wh_node *node)
         HASH_DEL(node->by_uid, w);
         w->gone = true;
         w->job_running = false;
-        wh_worker_free(w);
+        if (!w->reap_queued) /* else the loop frees it with what it still has to do */
+            wh_worker_free(w);
     }
     if (node->runner_fd >= 0)
         close(node->runner_fd);

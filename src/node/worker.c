@@ -334,15 +334,32 @@ static void free_old_specs(wh_worker *w)
     }
 }
 
-/* Frees a worker that is gone, once no job and no event uses it. */
-void wh_worker_maybe_free(wh_worker *w)
+static bool is_busy(const wh_worker *w)
 {
-    if (w->job_running || w->pulls_running > 0 || w->stepping)
-        return;
+    return w->job_running || w->pulls_running > 0 || w->stepping;
+}
+
+static void reap(void *user)
+{
+    wh_worker *w = user;
+
+    w->reap_queued = false;
+    if (is_busy(w))
+        return; /* asked again when that is over */
     if (w->gone)
         wh_worker_free(w);
     else
         free_old_specs(w);
+}
+
+/* Frees a worker that is gone, once no job and no event uses it: behind the callbacks of this round, so that whoever
+ * called may go on using it. */
+void wh_worker_maybe_free(wh_worker *w)
+{
+    if (is_busy(w) || w->reap_queued || (!w->gone && TAILQ_EMPTY(&w->old_specs)))
+        return;
+    w->reap_queued = true;
+    wh_loop_defer(w->node->loop, reap, w);
 }
 
 void wh_worker_free(wh_worker *w)
