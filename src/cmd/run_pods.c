@@ -283,9 +283,7 @@ static void on_event(void *user, wh_worker *w, const char *container, bool warni
     const run *r = user;
     const char *name = wh_worker_spec(w)->name;
 
-    if (r->options.quiet || (!warning && !wh_streq(reason, "Pulled")))
-        return;
-    if (warning)
+    if (warning && !r->options.quiet)
         fprintf(stderr, "wherry: %s%s%s: %s: %s\n", name, container != NULL ? "/" : "",
                 container != NULL ? container : "", reason, message);
 }

@@ -90,17 +90,6 @@ const char *wh_h1_reason(int status)
     return "Unknown";
 }
 
-static int hex_digit(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F')
-        return c - 'A' + 10;
-    return -1;
-}
-
 int wh_percent_decode(wh_str s, bool form, char **ret)
 {
     auto_free char *out = malloc(s.n + 1);
@@ -110,13 +99,10 @@ int wh_percent_decode(wh_str s, bool form, char **ret)
     for (size_t i = 0; i < s.n; i++) {
         char c = s.p[i];
         if (c == '%') {
-            if (s.n - i < 3)
+            uint8_t byte;
+            if (s.n - i < 3 || wh_unhex(s.p + i + 1, 2, &byte) < 0)
                 return -EBADMSG;
-            int high = hex_digit(s.p[i + 1]);
-            int low = hex_digit(s.p[i + 2]);
-            if (high < 0 || low < 0)
-                return -EBADMSG;
-            c = (char)(high * 16 + low);
+            c = (char)byte;
             i += 2;
         } else if (c == '+' && form) {
             c = ' ';

@@ -108,7 +108,7 @@ struct wh_worker {
     pthread_mutex_t token_lock;
     wh_token tokens[WH_WORKER_TOKENS_MAX];
     json_t *events; /* array, newest last */
-    bool dirty, gone, finished_said, retry_queued, stepping, reap_queued;
+    bool dirty, gone, stepping, reap_queued;
     TAILQ_HEAD(, wh_queued_event) queue;
 };
 

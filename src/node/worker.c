@@ -112,7 +112,6 @@ static void finish(wh_worker *w)
 {
     const wh_node_observer *observer = wh_node_observer_of(w->node, w->source);
 
-    w->finished_said = true;
     if (observer->on_finished != NULL)
         observer->on_finished(observer->user, w);
     else
