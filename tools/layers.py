@@ -14,13 +14,15 @@ BELOW = {
     "engine": ["base"],
     "abi": ["base", "engine"],
     "keeper": ["base", "loop", "runner/control.h"],
-    "runner": ["base", "engine", "abi"],
+    "netd": ["base", "loop", "net"],
+    "serve": ["base", "loop", "net", "http", "engine", "abi", "netd"],
+    "runner": ["base", "loop", "net", "http", "engine", "abi", "netd", "serve"],
     "prepare": ["base", "engine", "abi"],
     "image": ["base", "engine", "prepare"],
     "kube": ["base", "loop", "net", "http"],
     "pod": ["base", "keeper/cgroup.h"],
-    "node": ["base", "loop", "net", "http", "engine/engine.h", "keeper", "runner", "image", "kube", "pod"],
-    "cmd": ["base", "loop", "net", "http", "engine/engine.h", "keeper", "runner", "image", "kube", "pod", "node"],
+    "node": ["base", "loop", "net", "http", "engine/engine.h", "keeper", "netd", "runner", "image", "kube", "pod"],
+    "cmd": ["base", "loop", "net", "http", "engine/engine.h", "keeper", "netd", "runner", "image", "kube", "pod", "node"],
 }
 INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"')
 

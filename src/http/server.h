@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A small HTTP/1.1 server for our own APIs: the local API on a unix socket, the kubelet API over TLS, plain
- * health checks. Requests of a connection are answered one after the other; a request's body is read whole
- * before the handler runs.
+/* An HTTP server: HTTP/1.1 and HTTP/2 (by ALPN, or by prior knowledge on plain sockets), for our own APIs and for what
+ * guests serve. An exchange is one request and its answer, whatever the protocol. Without `streaming` a request's body
+ * is read whole before the handler runs; with it the handler runs at the head, and the body comes by on_data.
  *
  * Life of an exchange: the handler gets it and owns it until it calls wh_http_reply, wh_http_end or
  * wh_http_abort, now or later, exactly once; whatever happens to the client or the server meanwhile, the
@@ -22,8 +22,13 @@ typedef struct wh_http_param {
 
 typedef struct wh_http_request { /* valid as long as the exchange */
     const char *method;
-    const char *path;  /* decoded, dot segments refused, begins with '/' */
-    const char *query; /* as sent, without '?'; "" when there is none */
+    const char *path;      /* decoded, dot segments refused, begins with '/' */
+    const char *target;    /* path and query as sent */
+    const char *authority; /* Host or :authority; "" when HTTP/1.0 sent none */
+    const char *scheme;    /* "http" or "https" */
+    int version;           /* 10, 11 or 20 */
+    int64_t length;        /* of the body: declared; 0 none; -1 not known beforehand */
+    const char *query;     /* as sent, without '?'; "" when there is none */
     const wh_http_param *params;
     size_t n_params;
     const wh_h1_field *fields;
@@ -47,6 +52,8 @@ typedef struct wh_http_server_options {
     const char *name;        /* for logs and metrics: "kubelet" */
     uint64_t body_bytes_max; /* 0: WH_HTTP_BODY_BYTES_MAX */
     size_t connections_max;  /* 0: WH_HTTP_CONNECTIONS_MAX; beyond it accepting pauses */
+    bool streaming;          /* the handler runs at the head */
+    bool h2;                 /* offer HTTP/2 too */
     wh_time head_timeout;    /* first byte (or handshake) to end of head; 0: 10 s -> 408 */
     wh_time body_timeout;    /* between two reads of a body, or two writes of an answer; 0: 60 s */
     wh_time idle_timeout;    /* between requests; 0: 60 s */
@@ -73,6 +80,12 @@ wh_str wh_http_bearer(const wh_http_request *request);
 /* ---- answering ---- */
 /* A field of the answer; before the first of the functions below. Ours: Date, Connection, Content-Length, framing. */
 int wh_http_header(wh_http_exchange *x, const char *name, const char *value);
+int wh_http_header_n(wh_http_exchange *x, wh_str name, wh_str value);
+/* The request's trailers, once on_data said 0 bytes. */
+const wh_h1_field *wh_http_trailers(const wh_http_exchange *x, size_t *ret_n);
+/* An interim answer, 102 to 199, without fields; 100 is ours: sent when the body of an `Expect: 100-continue` is first
+ * waited for. */
+void wh_http_info(wh_http_exchange *x, int status);
 /* The whole answer at once. content_type may be NULL when there is no body. Ends the exchange. */
 void wh_http_reply(wh_http_exchange *x, int status, const char *content_type, const void *body, size_t n);
 void wh_http_replyf(wh_http_exchange *x, int status, const char *fmt, ...) WH_PRINTF(3, 4); /* text/plain */
@@ -82,13 +95,19 @@ typedef struct
     void (*on_writable)(wh_http_exchange *x, void *user); /* what was waiting is below the low mark again */
     void (*on_gone)(wh_http_exchange *x,
                     void *user); /* the client left or the server ended; still call wh_http_end */
-    /* Only after wh_http_upgrade: bytes from the client, all to be taken; n == 0: it will send no more. */
+    /* Of a streaming server's requests, and after wh_http_upgrade: bytes from the client, all to be taken (pause with
+     * wh_http_pause); n == 0: it will send no more, and the request's trailers are there. */
     void (*on_data)(wh_http_exchange *x, const void *p, size_t n, void *user);
 } wh_http_stream_callbacks;
 /* May be set at any time before the answer ends, also before it begins (to notice a client that leaves). */
 void wh_http_watch(wh_http_exchange *x, const wh_http_stream_callbacks *callbacks, void *user);
 /* Begins a streamed answer: chunked, or until close towards HTTP/1.0. */
 void wh_http_begin(wh_http_exchange *x, int status, const char *content_type);
+/* The same with a known length: exactly that many bytes must follow, else the client sees a broken answer. */
+void wh_http_begin_length(wh_http_exchange *x, int status, const char *content_type, uint64_t bytes);
+/* A field behind the body, before wh_http_end; dropped where the protocol has no place for it. -EINVAL as above, and
+ * for fields that frame or route. */
+int wh_http_trailer(wh_http_exchange *x, wh_str name, wh_str value);
 /* Takes all n bytes. 0: go on; -EAGAIN: taken, but wait for on_writable before writing more; -ENOBUFS: not
  * taken, as more than WH_HTTP_STREAM_BYTES_MAX wait already; -EPIPE: the client is gone. */
 int wh_http_write(wh_http_exchange *x, const void *p, size_t n);
@@ -100,5 +119,6 @@ bool wh_http_is_gone(const wh_http_exchange *x);
 /* 101 Switching Protocols with "Upgrade: protocol" and the fields set before; the connection is then raw
  * bytes both ways until wh_http_end. No idle timeout applies. */
 void wh_http_upgrade(wh_http_exchange *x, const char *protocol);
-/* Stops or goes on reading an upgraded connection. */
+/* Stops or goes on reading the request's body or an upgraded connection: what the client may still send is bounded by
+ * one window. */
 void wh_http_pause(wh_http_exchange *x, bool paused);

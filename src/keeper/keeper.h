@@ -9,10 +9,15 @@
  *   hello   version               -> version, pid, build, namespaces ("own", "user", "none"), containers
  *   start   id, then wh_keeper_start's fields, descriptors with the program last  -> pid, started (real ns)
  *   signal  id, signal
+ *   dormant id, then start's fields, listen (repeated: which of the descriptors are listening sockets): keeps it all and
+ *           starts nothing; the first connection on one of the sockets starts it as `start` would. -EALREADY: it runs,
+ *           and falls back to this when its runner says op=idle and ends with code 0
+ *   forget  id                    a dormant one: closes what it holds
  *   send    id, message, descriptors   to the runner's control socket, then SIGUSR1; -ENOTCONN without one
  *   list                          -> one answer per container without rc, then one with rc
  *   reap    id                    forgets a container that ended; -EBUSY before that
- *   watch                         -> from now on events: event=running | exit, fields as in wh_keeper_event
+ *   watch                         -> from now on events: event=running | exit | dormant | woken, fields as in
+ *                                 wh_keeper_event
  *   tie                           when this connection ends, so do all runners and the keeper (`wherry run`)
  *   upgrade descriptor of the new program   executes it; state, descriptors and connections are kept
  *
@@ -53,7 +58,9 @@ typedef struct wh_keeper_start {
 
 typedef struct wh_keeper_event {
     const char *id;
-    bool exited; /* else: the guest begins */
+    bool exited;  /* else: the guest begins */
+    bool dormant; /* no process; its sockets are watched */
+    bool woken;   /* a connection came: a process was started, pid is its */
     pid_t pid;
     int exit_code;                      /* of the process, or -1 */
     int signal;                         /* that killed it, or 0 */
@@ -81,6 +88,11 @@ void wh_keeper_free(wh_keeper *keeper);
 typedef void (*wh_keeper_done)(void *user, int rc, pid_t pid, const char *error);
 int wh_keeper_start_runner(wh_keeper *keeper, const wh_keeper_start *start, wh_keeper_done done, void *user,
                            wh_err *err);
+/* `listen` lists indexes into start->fds. A runner that is asked to go idle and ends with code 0 (control.h, op=idle)
+ * makes its container dormant again, with what was said here. */
+int wh_keeper_dormant(wh_keeper *keeper, const wh_keeper_start *start, const int *listen, size_t n_listen,
+                      wh_keeper_done done, void *user, wh_err *err);
+int wh_keeper_forget(wh_keeper *keeper, const char *id, wh_keeper_done done, void *user, wh_err *err);
 int wh_keeper_signal(wh_keeper *keeper, const char *id, int signo, wh_keeper_done done, void *user,
                      wh_err *err);
 int wh_keeper_send(wh_keeper *keeper, const char *id, const void *message, size_t n, const int *fds,

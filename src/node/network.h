@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The network of this node's pods: addresses, the namespace they live in, netd. */
+#pragma once
+
+#include "loop/loop.h"
+#include "net/addr.h"
+#include "netd/netd.h"
+
+typedef struct wh_network wh_network;
+
+typedef enum {
+    WH_NETWORK_HOST,   /* all pods on the host's addresses: rootless, or where no namespace can be had */
+    WH_NETWORK_SHARED, /* one namespace for all pods, a local route for each */
+} wh_network_mode;
+
+typedef struct wh_network_options {
+    wh_network_mode mode;
+    wh_addr cidr4, cidr6; /* of pods; len 0: none of that family */
+    unsigned prefix4, prefix6;
+    const char *netd_program;
+    const char *state_dir; /* keeps the namespace's file and the table of addresses */
+} wh_network_options;
+
+/* Makes or finds the namespace, starts netd, compares routes with `known` pods later (wh_network_adopt). A mode that
+ * cannot be had falls back to HOST with a sentence in *ret_weaker (the caller's), unless the kernel refused by policy. */
+int wh_network_new(wh_loop *loop, const wh_network_options *options, wh_network **ret, char **ret_weaker,
+                   wh_err *err);
+void wh_network_free(wh_network *network); /* pods keep their addresses and listeners */
+wh_network_mode wh_network_mode_of(const wh_network *network);
+
+/* Gives the pod its addresses (the ones it had before, if the table knows it) and tells netd its rules. ret_addresses
+ * has room for two. -EADDRNOTAVAIL: none is left. */
+int wh_network_pod_add(wh_network *network, const wh_netd_pod *pod, bool host_network,
+                       wh_addr ret_addresses[2], size_t *ret_n, wh_err *err);
+int wh_network_pod_remove(wh_network *network, const char *id, wh_err *err);
+/* A runner's channel, and a listener on the pod's own address. */
+int wh_network_pod_channel(wh_network *network, const char *id, int *ret_fd, wh_err *err);
+int wh_network_pod_listen(wh_network *network, const char *id, uint16_t port, int *ret_fd, wh_err *err);
+/* Connects from the node to a pod (probes): non-blocking, under way or done. */
+int wh_network_dial(wh_network *network, const wh_addr *peer, int *ret_fd, wh_err *err);
+/* All that the node knows; whatever else the table or the routes hold is taken away. */
+void wh_network_adopt(wh_network *network, const char *const *ids, size_t n);
