@@ -38,6 +38,36 @@ static int put_strings(wh_buf *out, const char *key, char *const *v, wh_err *err
     return 0;
 }
 
+const char *wh_runspec_mode_name(unsigned mode)
+{
+    static const char *const names[] = {"command", "wagi", "stream", "http"};
+    return mode < WH_ARRAY_LEN(names) ? names[mode] : NULL;
+}
+
+static void put_unless_0(wh_buf *out, const char *key, int64_t value)
+{
+    if (value != 0)
+        wh_record_put_i64(out, key, value);
+}
+
+static void put_serve(const wh_runspec *spec, wh_buf *out)
+{
+    const wh_runspec_serve *serve = &spec->serve;
+    put_unless_0(out, "netd_fd", spec->netd_fd);
+    put_unless_0(out, "ca_fd", spec->ca_fd);
+    put_unless_0(out, "serve", serve->mode);
+    put_unless_0(out, "at_once", serve->at_once);
+    put_unless_0(out, "queue", serve->queue);
+    put_unless_0(out, "reuse", serve->reuse);
+    put_unless_0(out, "queue_time", serve->queue_time);
+    put_unless_0(out, "request_time", serve->time);
+    put_unless_0(out, "idle", serve->idle);
+    put_unless_0(out, "body_bytes_max", (int64_t)serve->body_bytes_max);
+    put_unless_0(out, "tls_cert_fd", serve->tls_cert_fd);
+    put_unless_0(out, "tls_key_fd", serve->tls_key_fd);
+    put_unless_0(out, "access_log", serve->access_log);
+}
+
 int wh_runspec_write(const wh_runspec *spec, wh_buf *out, wh_err *err)
 {
     wh_record_put_i64(out, "version", WH_RUNSPEC_VERSION);
@@ -67,6 +97,7 @@ int wh_runspec_write(const wh_runspec *spec, wh_buf *out, wh_err *err)
                        WH_KEEPER_FDS_MAX);
     for (size_t i = 0; i < spec->n_listen; i++)
         wh_record_put_i64(out, "listen", spec->listen_fds[i]);
+    put_serve(spec, out);
     if (out->failed || out->len > WH_RECORD_BYTES_MAX)
         return wh_fail(err, -E2BIG, "arguments and environment take more than %d bytes.",
                        WH_RECORD_BYTES_MAX);
@@ -127,6 +158,19 @@ static const number numbers[] = {
     {"memory_bytes_max", 0, INT64_MAX, TO_U64, offsetof(wh_runspec, memory_bytes_max)},
     {"stack_bytes_max", 0, WH_RUNSPEC_STACK_MAX, TO_U64, offsetof(wh_runspec, stack_bytes_max)},
     {"deadline", 0, INT64_MAX, TO_TIME, offsetof(wh_runspec, deadline)},
+    {"netd_fd", 0, FD_MAX, TO_INT, offsetof(wh_runspec, netd_fd)},
+    {"ca_fd", 0, FD_MAX, TO_INT, offsetof(wh_runspec, ca_fd)},
+    {"serve", 0, WH_RUNSPEC_HTTP, TO_UNSIGNED, offsetof(wh_runspec, serve.mode)},
+    {"at_once", 0, WH_RUNSPEC_AT_ONCE_MAX, TO_UNSIGNED, offsetof(wh_runspec, serve.at_once)},
+    {"queue", 0, WH_RUNSPEC_QUEUE_MAX, TO_UNSIGNED, offsetof(wh_runspec, serve.queue)},
+    {"reuse", 0, INT32_MAX, TO_UNSIGNED, offsetof(wh_runspec, serve.reuse)},
+    {"queue_time", 0, INT64_MAX, TO_TIME, offsetof(wh_runspec, serve.queue_time)},
+    {"request_time", 0, INT64_MAX, TO_TIME, offsetof(wh_runspec, serve.time)},
+    {"idle", 0, INT64_MAX, TO_TIME, offsetof(wh_runspec, serve.idle)},
+    {"body_bytes_max", 0, INT64_MAX, TO_U64, offsetof(wh_runspec, serve.body_bytes_max)},
+    {"tls_cert_fd", 0, FD_MAX, TO_INT, offsetof(wh_runspec, serve.tls_cert_fd)},
+    {"tls_key_fd", 0, FD_MAX, TO_INT, offsetof(wh_runspec, serve.tls_key_fd)},
+    {"access_log", 0, 1, TO_BOOL, offsetof(wh_runspec, serve.access_log)},
 };
 
 static int take_number(wh_runspec *spec, const wh_field *f, bool *ret_known, wh_err *err)
@@ -287,6 +331,10 @@ int wh_runspec_read(const void *data, size_t n, wh_runspec **ret, wh_err *err)
         return wh_wrap(err, "spec");
     if (spec->id == NULL || spec->code_fd < 0 || r.args.n == 0)
         return wh_fail(err, -EBADMSG, "spec: 'id', 'code_fd' and one 'arg' are required.");
+    if (spec->serve.mode != WH_RUNSPEC_COMMAND && spec->n_listen == 0)
+        return wh_fail(err, -EBADMSG, "spec: what serves needs a listening socket.");
+    if ((spec->serve.tls_cert_fd == 0) != (spec->serve.tls_key_fd == 0))
+        return wh_fail(err, -EBADMSG, "spec: a certificate and its key come together.");
     *ret = WH_TAKE(spec);
     return 0;
 }

@@ -31,6 +31,32 @@ typedef struct wh_runspec_dir {
     bool read_only;
 } wh_runspec_dir;
 
+/* What becomes of the module or component. A command's exit code is the container's; what serves answers HTTP on
+ * listen_fds until it is stopped. */
+typedef enum {
+    WH_RUNSPEC_COMMAND, /* runs to its end: _start, `invoke`, or wasi:cli/run */
+    WH_RUNSPEC_WAGI,    /* a WASI preview 1 command per request, CGI style; code of the shared profile */
+    WH_RUNSPEC_STREAM,  /* the same, body in and body out */
+    WH_RUNSPEC_HTTP,    /* a wasi:http component: wherry-runner-component and code with WH_PROFILE_CM */
+} wh_runspec_mode;
+/* "command", "wagi", "stream", "http"; NULL for none of them. */
+const char *wh_runspec_mode_name(unsigned mode);
+
+#define WH_RUNSPEC_AT_ONCE_MAX 4096
+#define WH_RUNSPEC_QUEUE_MAX 65536
+
+/* How it is served. Everywhere 0 is the default of serve/serve.h, or none. A descriptor 0 is none, too. */
+typedef struct wh_runspec_serve {
+    unsigned mode;           /* wh_runspec_mode */
+    unsigned at_once, queue; /* requests inside guests; requests that wait for a place */
+    unsigned reuse;          /* requests per instance; 0, 1: fresh each time */
+    wh_time queue_time, time;
+    wh_time idle;                /* asks to go dormant after that (control.h, op=idle); 0: never */
+    uint64_t body_bytes_max;     /* of a request; 0: no limit */
+    int tls_cert_fd, tls_key_fd; /* PEM files, read at the start; a -tls runner only */
+    bool access_log;             /* one line per request to the log */
+} wh_runspec_serve;
+
 typedef struct wh_runspec {
     char *id;   /* container id, for messages */
     char *name; /* container name, for the log prefix of the foreground form */
@@ -52,6 +78,9 @@ typedef struct wh_runspec {
     size_t n_dirs;
     int *listen_fds;
     size_t n_listen;
+    wh_runspec_serve serve;
+    int netd_fd; /* a pod channel of netd (netd/netd.h), for components that use the network; 0: none */
+    int ca_fd;   /* PEM file of roots for outgoing https; 0: none */
 } wh_runspec;
 
 /* `out` takes up to WH_RECORD_BYTES_MAX. -E2BIG when arguments, environment or lists pass their limits. */

@@ -50,7 +50,20 @@ TEST(a_spec_reads_as_it_was_written)
                        .dirs = dirs,
                        .n_dirs = 2,
                        .listen_fds = listen,
-                       .n_listen = 1};
+                       .n_listen = 1,
+                       .serve = {.mode = WH_RUNSPEC_STREAM,
+                                 .at_once = 7,
+                                 .queue = 9,
+                                 .reuse = 3,
+                                 .queue_time = WH_SEC,
+                                 .time = 2 * WH_SEC,
+                                 .idle = 30 * WH_SEC,
+                                 .body_bytes_max = 1ULL << 33,
+                                 .tls_cert_fd = 11,
+                                 .tls_key_fd = 12,
+                                 .access_log = true},
+                       .netd_fd = 13,
+                       .ca_fd = 14};
     auto_buf wh_buf b;
     auto_runspec wh_runspec *got = NULL;
     wh_buf_init(&b, WH_RECORD_BYTES_MAX);
@@ -78,6 +91,19 @@ TEST(a_spec_reads_as_it_was_written)
     CHECK(got->dirs[0].read_only && !got->dirs[1].read_only);
     CHECK_INT(got->n_listen, ==, 1);
     CHECK_INT(got->listen_fds[0], ==, 8);
+    CHECK_INT(got->serve.mode, ==, WH_RUNSPEC_STREAM);
+    CHECK_INT(got->serve.at_once, ==, 7);
+    CHECK_INT(got->serve.queue, ==, 9);
+    CHECK_INT(got->serve.reuse, ==, 3);
+    CHECK_INT(got->serve.queue_time, ==, WH_SEC);
+    CHECK_INT(got->serve.time, ==, 2 * WH_SEC);
+    CHECK_INT(got->serve.idle, ==, 30 * WH_SEC);
+    CHECK_INT(got->serve.body_bytes_max, ==, 1ULL << 33);
+    CHECK_INT(got->serve.tls_cert_fd, ==, 11);
+    CHECK_INT(got->serve.tls_key_fd, ==, 12);
+    CHECK(got->serve.access_log);
+    CHECK_INT(got->netd_fd, ==, 13);
+    CHECK_INT(got->ca_fd, ==, 14);
 }
 
 TEST(a_memfd_is_sealed)
@@ -116,6 +142,20 @@ TEST(each_field_is_checked)
     CHECK_ERR(with("future", "1", &err), -EBADMSG, &err, "'future' is not known");
     CHECK_ERR(with("dir", "x", &err), -EBADMSG, &err, "directory 0");
     CHECK_ERR(with("listen", "a", &err), -EBADMSG, &err, "listen");
+    CHECK_OK(with("at_once", "4096", &err), &err);
+    CHECK_ERR(with("at_once", "4097", &err), -EBADMSG, &err, "at_once");
+    CHECK_OK(with("queue", "65536", &err), &err);
+    CHECK_ERR(with("queue", "65537", &err), -EBADMSG, &err, "queue");
+    CHECK_ERR(with("serve", "4", &err), -EBADMSG, &err, "serve");
+    CHECK_ERR(with("serve", "1", &err), -EBADMSG, &err, "listening socket");
+    CHECK_ERR(with("tls_cert_fd", "9", &err), -EBADMSG, &err, "together");
+}
+
+TEST(modes_have_names)
+{
+    CHECK_STR(wh_runspec_mode_name(WH_RUNSPEC_COMMAND), "command");
+    CHECK_STR(wh_runspec_mode_name(WH_RUNSPEC_HTTP), "http");
+    CHECK(wh_runspec_mode_name(WH_RUNSPEC_HTTP + 1) == NULL);
 }
 
 TEST(what_is_required_is_missed)
