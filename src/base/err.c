@@ -14,12 +14,17 @@ static bool wants_strerror(const char *fmt)
     return fmt[len - 1] != '.' && fmt[len - 1] != ')' && strstr(fmt, ": ") == NULL;
 }
 
+/* Of the last failure that nobody wanted to read: wh_wrap has to return it all the same. */
+static _Thread_local int unread_code = -EIO;
+
 /* The arguments may point into err->msg, so everything is made aside first. */
 void wh_fail_(wh_err *err, int code, const char *fmt, ...)
 {
     wh_assert(code < 0);
-    if (err == NULL)
+    if (err == NULL) {
+        unread_code = code;
         return;
+    }
     int saved = errno;
     char text[sizeof(err->msg)];
     va_list args;
@@ -42,7 +47,7 @@ void wh_fail_(wh_err *err, int code, const char *fmt, ...)
 int wh_wrap(wh_err *err, const char *fmt, ...)
 {
     if (err == NULL)
-        return -EIO;
+        return unread_code;
     int saved = errno;
     char text[sizeof(err->msg)];
     va_list args;

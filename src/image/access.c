@@ -32,7 +32,7 @@ int wh_access_add(wh_store *store, const wh_ref *ref, const char *digest, const 
     auto_free char *repository = wh_xasprintf("%s/%s", ref->host, ref->repository);
     int rc = credential == NULL ? 0 : fingerprint(store, credential, print, err);
     if (rc == 0)
-        rc = wh_db_begin(store, err);
+        rc = wh_db_begin(store, true, err);
     if (rc < 0)
         return rc;
     rc = wh_db_run(store, err, NULL, NULL,
@@ -52,7 +52,7 @@ int wh_access_check(wh_store *store, const wh_ref *ref, const char *digest,
 {
     auto_strv wh_strv prints = NULL;
     auto_free char *repository = wh_xasprintf("%s/%s", ref->host, ref->repository);
-    int rc = wh_db_begin(store, err);
+    int rc = wh_db_begin(store, true, err);
     if (rc < 0)
         return rc;
     rc = wh_db_run(store, err, take_print, &prints,

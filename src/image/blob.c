@@ -96,7 +96,7 @@ static int touch_blob(wh_store *store, const char *digest, int64_t *ret_bytes, w
 {
     blob_row row = {0};
     wh_time now = wh_real_now();
-    int rc = wh_db_begin(store, err);
+    int rc = wh_db_begin(store, true, err);
     if (rc < 0)
         return rc;
     rc = wh_db_run(store, err, take_blob, &row, "SELECT bytes, used FROM blob WHERE digest=?1", "s", digest);
@@ -136,7 +136,7 @@ int wh_store_blob_add(wh_store *store, const char *temp, int fd, const char *dig
     int rc = wh_store_place(store, temp, fd, path, err);
     if (rc < 0)
         return rc;
-    rc = wh_db_begin(store, err);
+    rc = wh_db_begin(store, true, err);
     if (rc < 0)
         return rc;
     rc = wh_db_run(store, err, NULL, NULL,

@@ -163,7 +163,7 @@ static int take_code(void *user, sqlite3_stmt *row)
 static int read_row(wh_store *store, const char *key, code_row *ret, wh_err *err)
 {
     wh_time now = wh_real_now();
-    int rc = wh_db_begin(store, err);
+    int rc = wh_db_begin(store, false, err);
     if (rc < 0)
         return rc;
     rc = wh_db_run(store, err, take_code, ret, "SELECT profile, flags, mac, bytes FROM code WHERE key=?1",
@@ -261,7 +261,7 @@ static int keep_code(wh_store *store, const code_key *key, const char *module, c
     if (rc == 0)
         rc = wh_store_place(store, temp, fd, key->file, err);
     if (rc == 0)
-        rc = wh_db_begin(store, err);
+        rc = wh_db_begin(store, true, err);
     if (rc < 0)
         return rc;
     rc = wh_db_run(store, err, NULL, NULL,
@@ -399,7 +399,7 @@ static int program_digest(wh_store *store, const wh_image *image, const char *pa
 {
     auto_free char *known = NULL;
     char digest[WH_DIGEST_TEXT_MAX];
-    int rc = wh_db_begin(store, err);
+    int rc = wh_db_begin(store, false, err);
     if (rc < 0)
         return rc;
     rc = wh_db_run(store, err, take_module, &known, "SELECT module FROM program WHERE image=?1 AND path=?2",
@@ -412,7 +412,7 @@ static int program_digest(wh_store *store, const wh_image *image, const char *pa
     if (rc == 0)
         rc = wh_digest_of_fd(NULL, fd, digest, err);
     if (rc == 0)
-        rc = wh_db_begin(store, err);
+        rc = wh_db_begin(store, false, err);
     if (rc < 0)
         return rc;
     rc = wh_db_run(store, err, NULL, NULL,

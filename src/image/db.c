@@ -154,11 +154,14 @@ static int run_plain(wh_store *store, const char *sql)
     return code == SQLITE_DONE ? reset : code;
 }
 
-int wh_db_begin(wh_store *store, wh_err *err)
+int wh_db_begin(wh_store *store, bool durable, wh_err *err)
 {
     static const char begin[] = "BEGIN IMMEDIATE";
+    static const char full[] = "PRAGMA synchronous=FULL", normal[] = "PRAGMA synchronous=NORMAL";
     (void)pthread_mutex_lock(&store->lock);
-    int code = run_plain(store, begin);
+    int code = run_plain(store, durable ? full : normal);
+    if (code == SQLITE_OK)
+        code = run_plain(store, begin);
     if (code == SQLITE_OK)
         return 0;
     int rc = db_fail(store, code, err);

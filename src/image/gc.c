@@ -231,7 +231,7 @@ int wh_store_gc(wh_store *store, const wh_gc_policy *policy, uint64_t *ret_freed
     uint64_t freed = 0;
     wh_time now = wh_real_now();
     wh_gc_policy p = *policy;
-    int rc = wh_db_begin(store, err);
+    int rc = wh_db_begin(store, true, err);
     if (rc < 0)
         return rc;
     rc = drop_stale(store, &p, now, &freed, err);

@@ -268,7 +268,7 @@ static int find_identity(wh_store *store, char **ret, wh_err *err)
     auto_free char *answer = NULL;
     int rc = identity_stamp(store, &stamp, err);
     if (rc == 0)
-        rc = wh_db_begin(store, err);
+        rc = wh_db_begin(store, true, err);
     if (rc < 0)
         return rc;
     rc = wh_db_run(store, err, take_text, &known, "SELECT value FROM meta WHERE key='identity'", "");
@@ -282,7 +282,7 @@ static int find_identity(wh_store *store, char **ret, wh_err *err)
     }
     rc = ask_identity(store, &answer, err);
     if (rc == 0)
-        rc = wh_db_begin(store, err);
+        rc = wh_db_begin(store, true, err);
     if (rc < 0)
         return rc;
     auto_free char *value = wh_xasprintf("%s\n%s", stamp, answer);

@@ -191,7 +191,7 @@ static int add_rows(wh_store *store, const char *reference, const wh_image_recor
 int wh_store_image_add(wh_store *store, const char *reference, const wh_image_record *r, wh_err *err)
 {
     auto_free char *doc = record_doc(r);
-    int rc = wh_db_begin(store, err);
+    int rc = wh_db_begin(store, true, err);
     if (rc < 0)
         return rc;
     return wh_db_end(store, add_rows(store, reference, r, doc, err), err);
@@ -315,7 +315,7 @@ static int reuse_rows(wh_store *store, const char *reference, const wh_image_rec
 int wh_store_image_reuse(wh_store *store, const char *reference, const wh_image_record *r, wh_err *err)
 {
     bool known = false;
-    int rc = wh_db_begin(store, err);
+    int rc = wh_db_begin(store, true, err);
     if (rc < 0)
         return rc;
     rc = wh_db_end(store, reuse_rows(store, reference, r, &known, err), err);
@@ -347,7 +347,7 @@ int wh_image_find(wh_store *store, const char *reference, wh_image **ret, wh_err
     auto_image wh_image *image = wh_xnew(wh_image);
     int rc = wh_reference_canonical(reference, &name, err);
     if (rc == 0)
-        rc = wh_db_begin(store, err);
+        rc = wh_db_begin(store, true, err);
     if (rc < 0)
         return rc;
     rc = wh_db_end(store, find_rows(store, name, image, err), err);
@@ -412,7 +412,7 @@ static int take_row(void *user, sqlite3_stmt *row)
 int wh_store_list(wh_store *store, wh_image_row **ret, size_t *ret_n, wh_err *err)
 {
     row_list list = {0};
-    int rc = wh_db_begin(store, err);
+    int rc = wh_db_begin(store, true, err);
     if (rc < 0)
         return rc;
     rc = wh_db_run(
@@ -443,7 +443,7 @@ void wh_image_rows_free(wh_image_row *rows, size_t n)
 
 int wh_store_lease(wh_store *store, const char *holder, const wh_image *image, wh_err *err)
 {
-    int rc = wh_db_begin(store, err);
+    int rc = wh_db_begin(store, false, err);
     if (rc < 0)
         return rc;
     rc = wh_db_run(store, err, NULL, NULL, "UPDATE image SET used=?1 WHERE digest=?2", "is", wh_real_now(),
@@ -458,7 +458,7 @@ int wh_store_lease(wh_store *store, const char *holder, const wh_image *image, w
 
 int wh_store_release(wh_store *store, const char *holder, wh_err *err)
 {
-    int rc = wh_db_begin(store, err);
+    int rc = wh_db_begin(store, false, err);
     if (rc < 0)
         return rc;
     rc = wh_db_run(store, err, NULL, NULL,
@@ -478,7 +478,7 @@ static int take_holder(void *user, sqlite3_stmt *row)
 int wh_store_leases(wh_store *store, wh_strv *ret_holders, wh_err *err)
 {
     auto_strv wh_strv holders = NULL;
-    int rc = wh_db_begin(store, err);
+    int rc = wh_db_begin(store, true, err);
     if (rc < 0)
         return rc;
     rc =
@@ -518,7 +518,7 @@ int wh_store_remove(wh_store *store, const char *reference, wh_err *err)
     uint64_t freed;
     int rc = wh_reference_canonical(reference, &name, err);
     if (rc == 0)
-        rc = wh_db_begin(store, err);
+        rc = wh_db_begin(store, true, err);
     if (rc < 0)
         return rc;
     rc = wh_db_end(store, remove_rows(store, name, reference, err), err);

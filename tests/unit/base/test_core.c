@@ -20,7 +20,8 @@ TEST(a_failure_says_why)
     CHECK_STR(err.msg, "load 'c': a: b");
     (void)wh_fail(&err, -EIO, "again: %s", err.msg);
     CHECK_STR(err.msg, "again: load 'c': a: b");
-    CHECK_FAIL(wh_fail(NULL, -EIO, "nobody"), -EIO);
+    CHECK_FAIL(wh_fail(NULL, -ENXIO, "nobody"), -ENXIO);
+    CHECK_INT(wh_wrap(NULL, "nobody reads the code either"), ==, -ENXIO);
     errno = 7;
     (void)wh_fail(&err, -EIO, "keeps");
     CHECK_INT(errno, ==, 7);
