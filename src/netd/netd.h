@@ -18,8 +18,7 @@
 #define WH_NETD_NAME_MAX 253 /* of a host name */
 #define WH_NETD_ADDRESSES_MAX 16
 #define WH_NETD_IN_FLIGHT_MAX 64 /* requests of one channel */
-#define WH_NETD_SOCKETS_MAX \
-    1024 /* handed to one pod that netd still counts: listeners and pending connects */
+#define WH_NETD_SOCKETS_MAX 1024 /* of one pod that are under way: connects and look-ups */
 
 typedef enum {
     WH_NETD_LISTEN = 1,  /* TCP; address 0 is the pod's */
@@ -32,15 +31,16 @@ typedef struct wh_netd_request {
     uint32_t version, op;
     uint64_t token;
     struct sockaddr_storage address; /* peer, or local for LISTEN */
-    int32_t backlog;
+    int32_t backlog;                 /* of a listener; 0: 1,024 */
     uint32_t timeout_ms;             /* of a connect; 0: 30 s */
     char name[WH_NETD_NAME_MAX + 1]; /* RESOLVE; for CONNECT the name that led to the address, or "" */
 } wh_netd_request;
 
+/* rc: 0, -EACCES by policy, -EADDRNOTAVAIL not an address of this pod, -EINVAL, -EAGAIN too many under way or no name
+ * server answered, -ENOENT no such name, or what the kernel said: -ECONNREFUSED, -ETIMEDOUT, -EADDRINUSE ... */
 typedef struct wh_netd_answer {
     uint32_t version;
-    int32_t
-        rc; /* 0 or a negative errno: -EACCES by policy, -ECONNREFUSED, -ETIMEDOUT, -ENOENT no such name ... */
+    int32_t rc;
     uint64_t token;
     uint32_t n_addresses;
     struct sockaddr_storage addresses[WH_NETD_ADDRESSES_MAX];
@@ -61,10 +61,13 @@ typedef struct wh_netd_pod {
     size_t n_ports;
     /* Public addresses are open unless `closed`; private, link-local, loopback, metadata and node addresses only by
      * rule; the node's other pods unless `isolated`. */
-    bool closed;
+    bool closed, isolated;
+    /* A rule for the node's own or a metadata address names that one address; for link-local and loopback ranges it
+     * stays inside the range. A rule by host opens what the name led to, but for those four. */
     const wh_egress_rule *rules;
     size_t n_rules;
-    const char *resolv_conf; /* text */
+    const char *resolv_conf; /* text; NULL: no name is resolved but those of `hosts` */
+    const char *hosts;       /* text of /etc/hosts; NULL: localhost only */
 } wh_netd_pod;
 
 /* ---- client of the runner ---- */
@@ -74,8 +77,11 @@ typedef void (*wh_netd_done)(void *user, uint64_t token, const wh_netd_answer *a
 /* `fd` is the pod channel, taken over. */
 int wh_netd_client_new(wh_loop *loop, int fd, wh_netd_done done, void *user, wh_netd_client **ret,
                        wh_err *err);
-void wh_netd_client_free(wh_netd_client *client);
-/* -EAGAIN: too many in flight; -ENOTCONN: netd is gone (for now). */
+void wh_netd_client_free(wh_netd_client *client); /* also in its callback; nothing is called back any more */
+/* A new channel, taken over, after netd was started again. What was under way on the old one is answered -ENOTCONN. */
+int wh_netd_client_set(wh_netd_client *client, int fd, wh_err *err);
+/* -EAGAIN: too many in flight; -ENOTCONN: netd is gone (for now). Version is filled in. By send and recvmsg only, as the
+ * runner's filter wants it. */
 int wh_netd_client_ask(wh_netd_client *client, const wh_netd_request *request);
 
 /* ---- client of the agent ---- */
@@ -83,10 +89,15 @@ typedef struct wh_netd wh_netd;
 typedef struct wh_netd_options {
     const char *program; /* wherry-netd */
     int namespace_fd;    /* that it is started in; -1: the caller's */
-    uid_t uid;           /* that it runs as */
+    uid_t uid;           /* that it runs as; the caller's own when the caller is not root */
+    /* NULL: netd ends with this control channel. Else a unix socket by which a later agent finds the running netd, which
+     * serves its pods meanwhile and ends when neither an agent nor a pod is left. */
+    const char *socket_path;
     const wh_addr *node_addresses;
     size_t n_node_addresses;
     void (*on_lost)(void *user); /* it ended; start another one and say all pods again */
+    /* What was refused, at most ten a second; may be NULL. It is logged here too. */
+    void (*on_refused)(void *user, const char *pod, const char *target, const char *reason);
     void *user;
 } wh_netd_options;
 int wh_netd_start(wh_loop *loop, const wh_netd_options *options, wh_netd **ret, wh_err *err);
@@ -96,5 +107,6 @@ int wh_netd_pod_set(wh_netd *netd, const wh_netd_pod *pod, wh_err *err); /* adds
 int wh_netd_pod_remove(wh_netd *netd, const char *id, wh_err *err);
 /* A new channel for one container: the runner's end. */
 int wh_netd_pod_channel(wh_netd *netd, const char *id, int *ret_fd, wh_err *err);
-/* A listening TCP socket on the pod's address(es). */
+/* A listening TCP socket on the pod's address of this family; AF_UNSPEC with a port: its first one. A pod without
+ * addresses: as asked, AF_UNSPEC being all addresses of both families. */
 int wh_netd_pod_listen(wh_netd *netd, const char *id, const wh_addr *address, int *ret_fd, wh_err *err);

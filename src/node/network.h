@@ -17,7 +17,9 @@ typedef struct wh_network_options {
     wh_network_mode mode;
     wh_addr cidr4, cidr6; /* of pods; len 0: none of that family */
     unsigned prefix4, prefix6;
+    wh_addr host_address; /* that listeners of pods in HOST mode bind to; len 0: all addresses */
     const char *netd_program;
+    uid_t netd_uid;        /* that netd runs as; ignored when we are not root */
     const char *state_dir; /* keeps the namespace's file and the table of addresses */
 } wh_network_options;
 
@@ -35,7 +37,8 @@ int wh_network_pod_add(wh_network *network, const wh_netd_pod *pod, bool host_ne
 int wh_network_pod_remove(wh_network *network, const char *id, wh_err *err);
 /* A runner's channel, and a listener on the pod's own address. */
 int wh_network_pod_channel(wh_network *network, const char *id, int *ret_fd, wh_err *err);
-int wh_network_pod_listen(wh_network *network, const char *id, uint16_t port, int *ret_fd, wh_err *err);
+int wh_network_pod_listen(wh_network *network, const char *id, uint16_t port, int ret_fds[2], size_t *ret_n,
+                          wh_err *err); /* one socket a family */
 /* Connects from the node to a pod (probes): non-blocking, under way or done. */
 int wh_network_dial(wh_network *network, const wh_addr *peer, int *ret_fd, wh_err *err);
 /* All that the node knows; whatever else the table or the routes hold is taken away. */
