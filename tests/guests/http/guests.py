@@ -72,12 +72,14 @@ def rust(target: str) -> Callable[[str, pathlib.Path], None]:
 
 
 def rust_guest(name: str, what: str, target: str = "wasm32-wasip2") -> tuple[str, Guest]:
-    return name, Guest(what, ("rust/Cargo.toml", "rust/Cargo.lock", f"rust/{name}"), rust(target))
+    return name, Guest(what, ("rust/Cargo.toml", "rust/Cargo.lock", f"rust/{name}", "rust/shared"), rust(target))
 
 
 GUESTS: dict[str, Guest] = dict((
     rust_guest("hello-p2", "wasi:http 0.2.12 in Rust: the smallest answer"),
     rust_guest("hello-p3", "wasi:http 0.3.2 in Rust: the smallest answer"),
+    rust_guest("many-p2", "wasi:http 0.2.12 in Rust: does by path what a test asks for"),
+    rust_guest("many-p3", "wasi:http 0.3.2 in Rust: the same"),
 ))
 
 
