@@ -25,6 +25,8 @@
 #define WH_KEEPER_BACKLOG_BYTES_MAX (16UL << 20) /* what waits for a slow client of the keeper */
 #define WH_KEEPER_CONTAINERS_MAX 32768           /* containers of one keeper, ended ones included */
 #define WH_KEEPER_CLIENTS_MAX 64                 /* connections to one keeper */
+#define WH_KEEPER_HELD_MAX 65536                 /* descriptors that one keeper holds by name */
+#define WH_KEEPER_SOCKETS_MAX 16                 /* of them, used by one container */
 #define WH_KEEPER_FDS_MAX 100                    /* descriptors of one message; the kernel stops at 253 */
 #define WH_GUEST_FDS_MAX 1024                    /* open descriptors of a guest */
 #define WH_GUEST_IOVECS_MAX 64                   /* buffers of one read or write; longer vectors are cut */
@@ -46,3 +48,20 @@
 #define WH_KUBE_OBJECTS_MAX 200000               /* objects of one watch */
 #define WH_KUBE_EVENTS_WAITING_MAX 3000          /* events for people that wait to be sent */
 #define WH_KUBE_AUTH_CACHE_MAX 4096              /* remembered answers about callers */
+#define WH_NETD_MESSAGE_MAX (128UL << 10)        /* one message of the agent to netd */
+#define WH_NETD_PODS_MAX 32768                   /* pods of one netd */
+#define WH_NETD_CHANNELS_MAX 128                 /* channels of a pod: one a container, restarts overlap */
+#define WH_NETD_RULES_MAX 512                    /* egress rules of a pod */
+#define WH_NETD_PORTS_MAX 512                    /* ports that a pod may listen on */
+#define WH_NETD_KNOWN_MAX 128                    /* addresses that a pod's rules by host have led to */
+#define WH_NETD_NODE_ADDRESSES_MAX 64            /* addresses of the node */
+#define WH_NETD_TEXT_MAX (16UL << 10)            /* a pod's resolv.conf, and its hosts file */
+#define WH_NETD_BACKLOG_MAX 4096                 /* of a pod's listener */
+#define WH_NETD_TIMEOUT_MS_MAX 300000            /* of a pod's connect */
+#define WH_SERVE_ID_MAX 64                       /* bytes of a call's id that a client chose */
+#define WH_SERVE_HEAD_BYTES_MAX (64UL << 10)     /* header block of a CGI answer */
+#define WH_SERVE_FIELDS_MAX 100                  /* header fields of a guest's answer */
+#define WH_SERVE_OUT_BYTES_MAX \
+    (64UL << 10) /* a guest's output that waits for the client: then its writes wait */
+#define WH_SERVE_IN_BYTES_MAX \
+    (64UL << 10) /* a request's body that waits for the guest: then reading pauses */

@@ -115,13 +115,18 @@ static int64_t number(const wh_msg *msg, const char *key, int64_t otherwise)
 
 static void take_event(const wh_msg *msg, void (*each)(void *user, const wh_keeper_event *), void *user)
 {
-    auto_free char *id = NULL, *note = NULL;
+    auto_free char *id = NULL, *note = NULL, *error = NULL;
     if (each == NULL || wh_record_get_str(msg->data, msg->n, "id", &id, NULL) < 0)
         return;
     (void)wh_record_get_str(msg->data, msg->n, "note", &note, NULL);
+    (void)wh_record_get_str(msg->data, msg->n, "error", &error, NULL);
     const wh_keeper_event event = {
         .id = id,
         .exited = number(msg, "exited", 0) != 0,
+        .dormant = number(msg, "dormant", 0) != 0,
+        .held = number(msg, "held", 0) != 0,
+        .rests = number(msg, "wakes", -1) >= 0,
+        .wakes = (unsigned)number(msg, "wakes", 0),
         .pid = (pid_t)number(msg, "pid", 0),
         .exit_code = (int)number(msg, "exit_code", -1),
         .signal = (int)number(msg, "signal", 0),
@@ -129,6 +134,7 @@ static void take_event(const wh_msg *msg, void (*each)(void *user, const wh_keep
         .running = number(msg, "running", 0),
         .finished = number(msg, "finished", 0),
         .note = note,
+        .error = error,
     };
     each(user, &event);
 }
@@ -257,15 +263,15 @@ static void begin(wh_buf *b, const char *op, const char *id)
     wh_record_put_str(b, "id", id);
 }
 
-int wh_keeper_start_runner(wh_keeper *keeper, const wh_keeper_start *start, wh_keeper_done done, void *user,
-                           wh_err *err)
+static int request_start(wh_keeper *keeper, const char *op, const wh_keeper_start *start, wh_keeper_done done,
+                         void *user, wh_err *err)
 {
     auto_buf wh_buf b;
     int fds[WH_KEEPER_FDS_MAX];
     if (start->n_fds + 1 > WH_KEEPER_FDS_MAX)
         return wh_fail(err, -E2BIG, "start container '%s': %zu descriptors, %d are allowed.", start->id,
                        start->n_fds, WH_KEEPER_FDS_MAX - 1);
-    begin(&b, "start", start->id);
+    begin(&b, op, start->id);
     wh_record_put_i64(&b, "uid", start->uid);
     wh_record_put_i64(&b, "gid", start->gid);
     for (size_t i = 0; i < start->n_groups; i++)
@@ -276,9 +282,45 @@ int wh_keeper_start_runner(wh_keeper *keeper, const wh_keeper_start *start, wh_k
     wh_record_put_i64(&b, "rlimit_data", (int64_t)start->rlimit_data);
     wh_record_put_i64(&b, "nofile", (int64_t)start->nofile);
     wh_record_put_i64(&b, "namespaces", start->namespaces);
+    wh_record_put_i64(&b, "rest", start->rest);
+    for (size_t i = 0; i < start->n_sockets; i++)
+        wh_record_put_str(&b, "socket", start->sockets[i]);
+    for (size_t i = 0; i < start->n_open; i++) {
+        auto_free char *text =
+            wh_xasprintf("%zu:%c:%s", start->open[i].index, start->open[i].how, start->open[i].path);
+        wh_record_put_str(&b, "open", text);
+    }
     memcpy(fds, start->fds, start->n_fds * sizeof(int));
     fds[start->n_fds] = start->exec_fd;
     return request(keeper, &b, fds, start->n_fds + 1, pending_new(done, user), err);
+}
+
+int wh_keeper_start_runner(wh_keeper *keeper, const wh_keeper_start *start, wh_keeper_done done, void *user,
+                           wh_err *err)
+{
+    return request_start(keeper, "start", start, done, user, err);
+}
+
+int wh_keeper_dormant(wh_keeper *keeper, const wh_keeper_start *start, wh_keeper_done done, void *user,
+                      wh_err *err)
+{
+    return request_start(keeper, "dormant", start, done, user, err);
+}
+
+int wh_keeper_hold(wh_keeper *keeper, const char *name, int fd, wh_keeper_done done, void *user, wh_err *err)
+{
+    auto_buf wh_buf b;
+    begin(&b, "hold", NULL);
+    wh_record_put_str(&b, "name", name);
+    return request(keeper, &b, &fd, fd >= 0, pending_new(done, user), err);
+}
+
+int wh_keeper_drop(wh_keeper *keeper, const char *name, wh_keeper_done done, void *user, wh_err *err)
+{
+    auto_buf wh_buf b;
+    begin(&b, "drop", NULL);
+    wh_record_put_str(&b, "name", name);
+    return request(keeper, &b, NULL, 0, pending_new(done, user), err);
 }
 
 int wh_keeper_signal(wh_keeper *keeper, const char *id, int signo, wh_keeper_done done, void *user,
@@ -425,9 +467,13 @@ int wh_keeper_connect(wh_loop *loop, const char *dir, const char *program,
 {
     auto_close int fd = -1;
     int rc = -ECONNRESET;
-    /* A keeper that is dying may still take a connection, and reset it. */
-    for (int attempt = 0; attempt < 3 && (rc == -ECONNRESET || rc == -EPIPE); attempt++)
+    /* A keeper that is dying may still take a connection, and reset it, or have its lock for a moment more. */
+    for (int attempt = 0; attempt < 5 && (rc == -ECONNRESET || rc == -EPIPE || rc == -ECONNREFUSED);
+         attempt++) {
+        if (attempt > 1)
+            (void)usleep(5000);
         rc = connect_once(dir, program, &fd, err);
+    }
     if (rc < 0)
         return rc;
     wh_keeper *keeper = wh_xnew(wh_keeper);

@@ -167,13 +167,14 @@ static void on_listen(wh_io *io, WH_UNUSED uint32_t ready)
         wh_log(WARN, "client refused: too many", KV_INT("clients", server->n_clients));
 }
 
-static void tell_watchers(wh_keeper_server *server, const wh_kept *kept, const char *what)
+void wh_keeper_tell(wh_keeper_server *server, const wh_kept *kept, const char *what, const char *error)
 {
     auto_buf wh_buf b;
     wh_keeper_client *client, *next;
     wh_buf_init(&b, WH_KEEPER_MESSAGE_MAX);
     wh_record_put_str(&b, "event", what);
     wh_kept_put(kept, &b);
+    wh_record_put_str(&b, "error", error);
     for (client = LIST_FIRST(&server->clients); client != NULL; client = next) {
         next = LIST_NEXT(client, link);
         if (client->watching)
@@ -183,22 +184,26 @@ static void tell_watchers(wh_keeper_server *server, const wh_kept *kept, const c
 
 /* ------------------------------------------------------------------ containers */
 
-/* "op=running" is all that a runner says. It is not trusted: lengths and numbers are checked, the rest is
- * ignored. */
+/* "op=running" and "op=idle" are all that a runner says. It is not trusted: lengths and numbers are checked, the rest
+ * is ignored. */
 static void take_message(wh_kept *kept, const wh_msg *msg)
 {
     auto_free char *op = NULL, *note = NULL;
     int64_t start;
-    if (kept->running > 0 || wh_record_get_str(msg->data, msg->n, "op", &op, NULL) < 0 ||
-        !wh_streq(op, "running") ||
+    if (wh_record_get_str(msg->data, msg->n, "op", &op, NULL) < 0)
+        return;
+    kept->idle_said |= wh_streq(op, "idle");
+    if (kept->running > 0 || !wh_streq(op, "running") ||
         wh_record_get_i64(msg->data, msg->n, "start", 1, INT64_MAX, &start, NULL) < 0)
         return;
     if (wh_record_get_str(msg->data, msg->n, "sandbox", &note, NULL) == 0 && strlen(note) < 256 &&
-        wh_utf8_valid(note, strlen(note)))
+        wh_utf8_valid(note, strlen(note))) {
+        free(kept->note);
         kept->note = WH_TAKE(note);
+    }
     kept->running = start;
     (void)wh_kept_save_running(kept->server->dir_fd, kept);
-    tell_watchers(kept->server, kept, "running");
+    wh_keeper_tell(kept->server, kept, "running", NULL);
 }
 
 static void drain_control(wh_kept *kept)
@@ -233,6 +238,11 @@ static void on_ended(wh_kept *kept, int exit_code, int signo)
     if (kept->control >= 0)
         close(WH_TAKE_FD(kept->control));
     close(WH_TAKE_FD(kept->pidfd));
+    if (kept->rest != NULL && kept->idle_said && !kept->ending && exit_code == 0) {
+        (void)wh_keeper_go_dormant(kept);
+        return;
+    }
+    wh_rest_free(WH_TAKE(kept->rest));
     kept->exited = true;
     kept->exit_code = exit_code;
     kept->signal = signo;
@@ -240,7 +250,7 @@ static void on_ended(wh_kept *kept, int exit_code, int signo)
     int rc = wh_kept_save_end(kept->server->dir_fd, kept);
     if (rc < 0)
         wh_log(ERROR, "exit not recorded on disk", KV_STR("id", kept->id), KV_INT("rc", rc));
-    tell_watchers(kept->server, kept, "exit");
+    wh_keeper_tell(kept->server, kept, "exit", NULL);
 }
 
 /* linux/pidfd.h of 6.15. */
@@ -298,16 +308,28 @@ static void on_pidfd(wh_io *io, WH_UNUSED uint32_t ready)
     wh_timer_start(kept->server->loop, &kept->reap_timer, REAP_POLL, on_reap_timer, kept);
 }
 
+int wh_keeper_server_watch(wh_kept *kept)
+{
+    wh_loop *loop = kept->server->loop;
+    int rc = wh_io_start(loop, &kept->pid_io, kept->pidfd, EPOLLIN, on_pidfd, kept);
+    if (rc == 0 && kept->control >= 0)
+        rc = wh_io_start(loop, &kept->control_io, kept->control, EPOLLIN, on_control, kept);
+    return rc;
+}
+
 int wh_keeper_server_adopt(wh_keeper_server *server, wh_kept *kept)
 {
     kept->server = server;
     HASH_ADD_KEYPTR(hh, server->kept, kept->id, strlen(kept->id), kept);
-    if (kept->exited)
-        return 0;
-    int rc = wh_io_start(server->loop, &kept->pid_io, kept->pidfd, EPOLLIN, on_pidfd, kept);
-    if (rc == 0 && kept->control >= 0)
-        rc = wh_io_start(server->loop, &kept->control_io, kept->control, EPOLLIN, on_control, kept);
-    return rc;
+    if (kept->dormant)
+        wh_keeper_arm_again(kept);
+    return kept->exited || kept->dormant ? 0 : wh_keeper_server_watch(kept);
+}
+
+void wh_keeper_server_remove(wh_keeper_server *server, wh_kept *kept)
+{
+    HASH_DEL(server->kept, kept);
+    wh_kept_free(kept);
 }
 
 static void load_one(wh_keeper_server *server, const char *id)
@@ -316,7 +338,7 @@ static void load_one(wh_keeper_server *server, const char *id)
     wh_err err = {0};
     if (!wh_kept_id_ok(id))
         return;
-    int rc = wh_kept_load(server->dir_fd, id, &kept, &err);
+    int rc = wh_kept_load(server->dir_fd, id, &server->held, &kept, &err);
     if (rc < 0) {
         wh_log(WARN, "state of a container is not usable", KV_STR("id", id), KV_ERR(&err));
         if (rc == -EBADMSG) /* its start was never answered */
@@ -424,9 +446,9 @@ void wh_keeper_server_free(wh_keeper_server *server)
         wh_keeper_client_close(LIST_FIRST(&server->clients));
     HASH_ITER(hh, server->kept, kept, next)
     {
-        HASH_DEL(server->kept, kept);
-        wh_kept_free(kept);
+        wh_keeper_server_remove(server, kept);
     }
+    wh_held_free_all(&server->held);
     wh_io_stop(&server->listen_io);
     if (server->listen_fd >= 0)
         close(server->listen_fd);

@@ -2,7 +2,9 @@
 /* The keeper's work: clients' requests, runners' ends. One loop, one thread. */
 #pragma once
 
+#include "keeper/held.h"
 #include "keeper/launch.h"
+#include "keeper/rest.h"
 #include "keeper/state.h"
 
 #include <sys/queue.h>
@@ -37,7 +39,9 @@ struct wh_keeper_server {
     wh_jail jail;
     int lock_fd, listen_fd, dir_fd;
     wh_io listen_io;
-    wh_kept *kept; /* by id */
+    wh_kept *kept;     /* by id */
+    wh_held *held;     /* by name */
+    wh_shared *shared; /* among those that rest */
     LIST_HEAD(, wh_keeper_client) clients;
     size_t n_clients;
     const wh_keeper_client *tied_to; /* whose end is ours and that of all runners; NULL: nobody's */
@@ -52,8 +56,22 @@ void wh_keeper_client_close(wh_keeper_client *client);
 void wh_keeper_client_send(wh_keeper_client *client, const wh_buf *message);
 /* One request. Descriptors that are used up become -1; the rest stays the caller's. */
 void wh_keeper_request(wh_keeper_client *client, const void *data, size_t n, int *fds, size_t n_fds);
-/* Watches a container's process and socket. */
+/* Adds a container, and watches its process and socket, or those that wake it. */
 int wh_keeper_server_adopt(wh_keeper_server *server, wh_kept *kept);
+int wh_keeper_server_watch(wh_kept *kept); /* the process and the control socket */
+void wh_keeper_tell(wh_keeper_server *server, const wh_kept *kept, const char *event, const char *error);
+/* Takes a container off the table and frees it. */
+void wh_keeper_server_remove(wh_keeper_server *server, wh_kept *kept);
+
+/* start.c: a start message, now or when a dormant one wakes. Descriptors: the program is the last. */
+int wh_keeper_start_message(wh_keeper_server *server, const void *data, size_t n, int *fds, size_t n_fds,
+                            bool dormant, wh_kept **ret, wh_err *err);
+int wh_keeper_start_again(wh_kept *kept, wh_err *err);
+
+/* dormant.c */
+int wh_keeper_go_dormant(wh_kept *kept); /* its process is gone, its sockets are watched */
+void wh_keeper_arm_again(wh_kept *kept); /* after an upgrade */
+void wh_keeper_end_dormant(wh_kept *kept);
 /* Executes the program with all state. Returns only when that failed. */
 int wh_keeper_server_exec(wh_keeper_server *server, int program_fd, const wh_keeper_client *asker,
                           int64_t seq, wh_err *err);

@@ -2,7 +2,9 @@
 #include "keeper/state.h"
 
 #include "base/file.h"
+#include "base/limits.h"
 #include "base/record.h"
+#include "keeper/rest.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -32,6 +34,14 @@ void wh_kept_free(wh_kept *kept)
         close(kept->pidfd);
     if (kept->control >= 0)
         close(kept->control);
+    for (size_t i = 0; i < kept->n_sockets; i++) {
+        if (kept->listen_io != NULL)
+            wh_io_stop(&kept->listen_io[i]);
+        kept->sockets[i]->users--;
+    }
+    free(kept->sockets);
+    free(kept->listen_io);
+    wh_rest_free(kept->rest);
     free(kept->id);
     free(kept->note);
     free(kept);
@@ -88,6 +98,10 @@ void wh_kept_put(const wh_kept *kept, wh_buf *out)
     if (kept->running > 0)
         wh_record_put_i64(out, "running", kept->running);
     wh_record_put_str(out, "note", kept->note);
+    if (kept->rest != NULL || kept->dormant) {
+        wh_record_put_i64(out, "dormant", kept->dormant);
+        wh_record_put_i64(out, "wakes", kept->wakes);
+    }
     if (kept->exited) {
         wh_record_put_i64(out, "exit_code", kept->exit_code);
         wh_record_put_i64(out, "signal", kept->signal);
@@ -110,8 +124,15 @@ int wh_kept_save(int dirfd, const wh_kept *kept, wh_err *err)
     wh_buf_init(&b, FILE_BYTES_MAX);
     wh_record_put_str(&b, "identity", kept->identity);
     wh_record_put_i64(&b, "control_in", kept->control_in);
+    wh_record_put_i64(&b, "sockets_at", kept->sockets_at);
+    for (size_t i = 0; i < kept->n_sockets; i++)
+        wh_record_put_str(&b, "socket", kept->sockets[i]->name);
     wh_kept_put(kept, &b);
-    int rc = append(dirfd, kept->id, O_CREAT | O_TRUNC, &b);
+    char fresh[WH_KEEPER_ID_MAX + 2];
+    (void)snprintf(fresh, sizeof(fresh), ".%s", kept->id);
+    int rc = append(dirfd, kept->wakes > 0 ? fresh : kept->id, O_CREAT | O_TRUNC, &b);
+    if (rc == 0 && kept->wakes > 0 && renameat(dirfd, fresh, dirfd, kept->id) < 0)
+        rc = -errno;
     return rc < 0 ? wh_fail(err, rc, "write the state of container '%s'", kept->id) : 0;
 }
 
@@ -165,11 +186,11 @@ static int take_number(const wh_field *f, wh_kept *kept, wh_err *err)
         int *to;
         wh_time *to_time;
     } numbers[] = {
-        {"pid", 1, INT32_MAX, &kept->pid, NULL},           {"control_in", -1, 65535, &kept->control_in, NULL},
+        {"pid", 0, INT32_MAX, &kept->pid, NULL},           {"control_in", -1, 65535, &kept->control_in, NULL},
         {"exit_code", -1, 255, &kept->exit_code, NULL},    {"signal", 0, 64, &kept->signal, NULL},
         {"pidfd", -1, INT32_MAX, &kept->pidfd, NULL},      {"control", -1, INT32_MAX, &kept->control, NULL},
         {"started", 0, INT64_MAX, NULL, &kept->started},   {"running", 0, INT64_MAX, NULL, &kept->running},
-        {"finished", 0, INT64_MAX, NULL, &kept->finished},
+        {"finished", 0, INT64_MAX, NULL, &kept->finished}, {"sockets_at", 0, 65535, &kept->sockets_at, NULL},
     };
     int64_t v;
     for (size_t i = 0; i < WH_ARRAY_LEN(numbers); i++) {
@@ -184,14 +205,37 @@ static int take_number(const wh_field *f, wh_kept *kept, wh_err *err)
             *numbers[i].to_time = v;
         return 0;
     }
-    if (!wh_field_is(f, "exited") && !wh_field_is(f, "child"))
-        return 0; /* a newer keeper's: not ours to refuse */
-    int rc = wh_field_i64(f, 0, 1, &v, err);
-    if (rc == 0 && wh_field_is(f, "exited"))
-        kept->exited = v != 0;
-    else if (rc == 0)
-        kept->child = v != 0;
-    return rc;
+    const struct {
+        const char *key;
+        bool *to;
+    } flags[] = {{"exited", &kept->exited},
+                 {"child", &kept->child},
+                 {"dormant", &kept->dormant},
+                 {"idle_said", &kept->idle_said},
+                 {"ending", &kept->ending}};
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < WH_ARRAY_LEN(flags); i++) {
+        if (wh_field_is(f, flags[i].key) && (rc = wh_field_i64(f, 0, 1, &v, err)) == 0)
+            *flags[i].to = v != 0;
+    }
+    if (wh_field_is(f, "wakes") && (rc = wh_field_i64(f, 0, UINT32_MAX, &v, err)) == 0)
+        kept->wakes = (unsigned)v;
+    return rc; /* others are a newer keeper's: not ours to refuse */
+}
+
+void wh_kept_use(wh_kept *kept, wh_held *held, const void *data, size_t n)
+{
+    wh_record_iter it = wh_record_begin(data, n);
+    wh_field f;
+    kept->sockets = wh_xcalloc(WH_KEEPER_SOCKETS_MAX, sizeof(*kept->sockets));
+    while (kept->n_sockets < WH_KEEPER_SOCKETS_MAX && wh_record_next(&it, &f)) {
+        auto_free char *name = wh_field_is(&f, "socket") ? wh_field_strdup(&f) : NULL;
+        wh_held *h = name == NULL ? NULL : wh_held_find(held, name);
+        if (h == NULL)
+            continue;
+        h->users++;
+        kept->sockets[kept->n_sockets++] = h;
+    }
 }
 
 int wh_kept_parse(const void *data, size_t n, wh_kept *kept, wh_err *err)
@@ -207,7 +251,7 @@ int wh_kept_parse(const void *data, size_t n, wh_kept *kept, wh_err *err)
     }
     if (rc < 0)
         return rc;
-    if (kept->id == NULL || !wh_kept_id_ok(kept->id) || kept->pid <= 0)
+    if (kept->id == NULL || !wh_kept_id_ok(kept->id) || (kept->pid <= 0 && !kept->dormant && !kept->exited))
         return wh_fail(err, -EBADMSG, "'id' and 'pid' are required.");
     return 0;
 }
@@ -217,7 +261,7 @@ int wh_kept_parse(const void *data, size_t n, wh_kept *kept, wh_err *err)
 static void take_hold(wh_kept *kept)
 {
     char identity[sizeof(kept->identity)] = "";
-    auto_close int pidfd = (int)syscall(SYS_pidfd_open, kept->pid, 0);
+    auto_close int pidfd = kept->dormant ? -1 : (int)syscall(SYS_pidfd_open, kept->pid, 0);
     if (pidfd >= 0 && wh_kept_identify(pidfd, kept->pid, identity, sizeof(identity)) == 0 &&
         wh_streq(identity, kept->identity)) {
         kept->pidfd = WH_TAKE_FD(pidfd);
@@ -231,7 +275,24 @@ static void take_hold(wh_kept *kept)
     kept->finished = wh_real_now();
 }
 
-int wh_kept_load(int dirfd, const char *id, wh_kept **ret, wh_err *err)
+/* The sockets that it uses died with the last keeper, unless the runner has them. */
+static void take_sockets(wh_kept *kept, wh_held **held, const char *data, size_t n)
+{
+    wh_record_iter it = wh_record_begin(data, n);
+    wh_field f;
+    int number = kept->sockets_at;
+    while (kept->pidfd >= 0 && wh_record_next(&it, &f)) {
+        if (!wh_field_is(&f, "socket"))
+            continue;
+        auto_free char *name = wh_field_strdup(&f);
+        auto_close int fd = (int)syscall(SYS_pidfd_getfd, kept->pidfd, number++, 0);
+        if (fd >= 0 && name != NULL && wh_held_add(held, name, fd, NULL) == 0)
+            (void)WH_TAKE_FD(fd);
+    }
+    wh_kept_use(kept, *held, data, n);
+}
+
+int wh_kept_load(int dirfd, const char *id, wh_held **held, wh_kept **ret, wh_err *err)
 {
     auto_free char *data = NULL;
     size_t n;
@@ -252,7 +313,9 @@ int wh_kept_load(int dirfd, const char *id, wh_kept **ret, wh_err *err)
         take_hold(kept);
         if (kept->exited)
             (void)wh_kept_save_end(dirfd, kept);
+        take_sockets(kept, held, data, n);
     }
+    kept->dormant = false; /* its sockets and what it was made of are gone */
     *ret = kept;
     return 0;
 }

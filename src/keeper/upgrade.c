@@ -12,7 +12,8 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 
-#define STATE_BYTES_MAX (64UL << 20)
+#define STATE_BYTES_MAX (512UL << 20)
+#define KEPT_BYTES_MAX (4UL << 20)
 
 static void keep_fd(int fd, bool keep)
 {
@@ -30,7 +31,11 @@ static void keep_all(const wh_keeper_server *server, bool keep)
     for (const wh_kept *kept = server->kept; kept != NULL; kept = kept->hh.next) {
         keep_fd(kept->pidfd, keep);
         keep_fd(kept->control, keep);
+        if (kept->rest != NULL)
+            wh_rest_each_fd(kept->rest, keep_fd, keep);
     }
+    for (const wh_held *held = server->held; held != NULL; held = held->hh.next)
+        keep_fd(held->fd, keep);
     LIST_FOREACH(client, &server->clients, link)
     {
         keep_fd(client->fd, keep && STAILQ_EMPTY(&client->backlog));
@@ -40,12 +45,19 @@ static void keep_all(const wh_keeper_server *server, bool keep)
 static void put_kept(wh_buf *out, const wh_kept *kept)
 {
     auto_buf wh_buf b;
-    wh_buf_init(&b, WH_RECORD_BYTES_MAX);
+    wh_buf_init(&b, KEPT_BYTES_MAX);
     wh_record_put_str(&b, "identity", kept->identity);
     wh_record_put_i64(&b, "control_in", kept->control_in);
     wh_record_put_i64(&b, "control", kept->control);
     wh_record_put_i64(&b, "pidfd", kept->pidfd);
     wh_record_put_i64(&b, "child", kept->child);
+    wh_record_put_i64(&b, "idle_said", kept->idle_said);
+    wh_record_put_i64(&b, "ending", kept->ending);
+    wh_record_put_i64(&b, "sockets_at", kept->sockets_at);
+    for (size_t i = 0; i < kept->n_sockets; i++)
+        wh_record_put_str(&b, "socket", kept->sockets[i]->name);
+    if (kept->rest != NULL)
+        wh_rest_put(kept->rest, &b);
     wh_kept_put(kept, &b);
     wh_record_put(out, "kept", b.p, b.len);
     out->failed |= b.failed;
@@ -76,6 +88,10 @@ static void put_state(const wh_keeper_server *server, const wh_keeper_client *as
     wh_record_put_i64(out, "outer_uid", server->jail.outer_uid);
     wh_record_put_i64(out, "oom_score_adj", server->jail.oom_score_adj);
     wh_record_put_i64(out, "raised", server->jail.raised);
+    for (const wh_held *held = server->held; held != NULL; held = held->hh.next) {
+        wh_record_put_str(out, "held", held->name);
+        wh_record_put_i64(out, "held_fd", held->fd);
+    }
     for (const wh_kept *kept = server->kept; kept != NULL; kept = kept->hh.next)
         put_kept(out, kept);
     LIST_FOREACH(client, &server->clients, link)
@@ -113,6 +129,18 @@ int wh_keeper_server_exec(wh_keeper_server *server, int program_fd, const wh_kee
 
 /* ------------------------------------------------------------------ in the new program */
 
+static int take_rest(wh_keeper_server *server, const wh_field *of, wh_kept *kept, wh_err *err)
+{
+    wh_record_iter it = wh_record_begin(of->value.p, of->value.n);
+    wh_field f;
+    int rc = 0;
+    while (rc == 0 && kept->rest == NULL && wh_record_next(&it, &f)) {
+        if (wh_field_is(&f, "rest"))
+            rc = wh_rest_take(&server->shared, f.value.p, f.value.n, &kept->rest, err);
+    }
+    return rc;
+}
+
 static int take_kept(wh_keeper_server *server, const wh_field *f, wh_err *err)
 {
     wh_kept *kept = wh_xnew(wh_kept);
@@ -125,8 +153,21 @@ static int take_kept(wh_keeper_server *server, const wh_field *f, wh_err *err)
     }
     keep_fd(kept->pidfd, false);
     keep_fd(kept->control, false);
+    wh_kept_use(kept, server->held, f->value.p, f->value.n);
+    if (take_rest(server, f, kept, err) < 0) {
+        wh_kept_free(kept);
+        return err->code;
+    }
     rc = wh_keeper_server_adopt(server, kept);
     return rc < 0 ? wh_fail(err, rc, "watch container '%s'", kept->id) : 0;
+}
+
+static int take_held(wh_keeper_server *server, wh_str name, const wh_field *f, wh_err *err)
+{
+    auto_free char *text = wh_xstrndup(name.p, name.n);
+    int64_t fd = -1;
+    int rc = wh_field_i64(f, 0, INT32_MAX, &fd, err);
+    return rc < 0 ? rc : wh_held_add(&server->held, text, (int)fd, err);
 }
 
 static int take_client(wh_keeper_server *server, const wh_field *f, wh_err *err)
@@ -181,10 +222,15 @@ static int take_state(wh_keeper_server *server, const char *data, size_t n, wh_e
                              .outer_uid = (uid_t)v[6],
                              .oom_score_adj = (int)v[7]};
     wh_record_iter it = wh_record_begin(data, n);
+    wh_str held = {NULL, 0};
     wh_field f;
     int rc = 0;
     while (rc == 0 && wh_record_next(&it, &f)) {
-        if (wh_field_is(&f, "kept"))
+        if (wh_field_is(&f, "held"))
+            held = f.value;
+        else if (wh_field_is(&f, "held_fd"))
+            rc = take_held(server, held, &f, err);
+        else if (wh_field_is(&f, "kept"))
             rc = take_kept(server, &f, err);
         else if (wh_field_is(&f, "client"))
             rc = take_client(server, &f, err);

@@ -34,6 +34,8 @@ static wh_kept *sample(pid_t pid)
     return kept;
 }
 
+static wh_held *held; /* a process per test: nothing is left in it */
+
 TEST(ids_are_names_of_files)
 {
     char id[WH_KEEPER_ID_MAX + 2];
@@ -62,7 +64,7 @@ TEST(a_living_process_is_found_again)
     kept->running = 2000;
     kept->note = wh_xstrdup("no Landlock");
     CHECK_OK(wh_kept_save_running(dirfd_, kept), NULL);
-    CHECK_OK(wh_kept_load(dirfd_, "c1", &got, &err), &err);
+    CHECK_OK(wh_kept_load(dirfd_, "c1", &held, &got, &err), &err);
     CHECK(!got->exited);
     CHECK(got->pidfd >= 0);
     CHECK(!got->child);
@@ -83,13 +85,13 @@ TEST(another_process_with_the_same_number_is_not_taken)
     wh_kept *kept = sample(getpid());
     kept->identity[strlen(kept->identity) - 1] ^= 1;
     CHECK_OK(wh_kept_save(dirfd_, kept, &err), &err);
-    CHECK_OK(wh_kept_load(dirfd_, "c1", &got, &err), &err);
+    CHECK_OK(wh_kept_load(dirfd_, "c1", &held, &got, &err), &err);
     CHECK(got->exited);
     CHECK_INT(got->exit_code, ==, -1);
     CHECK_INT(got->finished, >, 0);
     wh_time finished = got->finished;
     wh_kept_free(got);
-    CHECK_OK(wh_kept_load(dirfd_, "c1", &got, &err), &err);
+    CHECK_OK(wh_kept_load(dirfd_, "c1", &held, &got, &err), &err);
     CHECK_INT(got->finished, ==, finished); /* written down, not found out again */
     wh_kept_free(got);
     wh_kept_free(kept);
@@ -106,13 +108,13 @@ TEST(an_end_is_kept)
     kept->exit_code = 3;
     kept->finished = 5000;
     CHECK_OK(wh_kept_save_end(dirfd_, kept), NULL);
-    CHECK_OK(wh_kept_load(dirfd_, "c1", &got, &err), &err);
+    CHECK_OK(wh_kept_load(dirfd_, "c1", &held, &got, &err), &err);
     CHECK(got->exited);
     CHECK_INT(got->exit_code, ==, 3);
     CHECK_INT(got->finished, ==, 5000);
     wh_kept_free(got);
     wh_kept_forget(dirfd_, "c1");
-    CHECK_FAIL(wh_kept_load(dirfd_, "c1", &got, &err), -ENOENT);
+    CHECK_FAIL(wh_kept_load(dirfd_, "c1", &held, &got, &err), -ENOENT);
     wh_kept_free(kept);
     CHECK_OK(wh_rm_rf(AT_FDCWD, dir, NULL), NULL);
 }
@@ -129,7 +131,7 @@ TEST(a_file_cut_off_anywhere_is_refused_or_true)
     CHECK_OK(wh_read_file(dirfd_, "c1", 4096, &data, &n, NULL), NULL);
     for (size_t cut = 0; cut < n; cut++) {
         CHECK_OK(wh_write_file(dirfd_, "c1", data, cut, 0600, NULL), NULL);
-        int rc = wh_kept_load(dirfd_, "c1", &got, &err);
+        int rc = wh_kept_load(dirfd_, "c1", &held, &got, &err);
         CHECK(rc == 0 || rc == -EBADMSG);
         if (rc == 0) {
             CHECK_INT(got->pid, ==, getpid());
@@ -137,7 +139,7 @@ TEST(a_file_cut_off_anywhere_is_refused_or_true)
         }
     }
     CHECK_OK(wh_write_file(dirfd_, "other", data, n, 0600, NULL), NULL);
-    CHECK_FAIL(wh_kept_load(dirfd_, "other", &got, &err), -EBADMSG);
+    CHECK_FAIL(wh_kept_load(dirfd_, "other", &held, &got, &err), -EBADMSG);
     free(data);
     wh_kept_free(kept);
     CHECK_OK(wh_rm_rf(AT_FDCWD, dir, NULL), NULL);
