@@ -5,8 +5,8 @@
     guests.py NAME...     builds these where needed, prints a path a line
     guests.py --list      prints the names with what each is
 
-A guest is built once for its sources, its lock file and its tools' versions, and kept in ${WHERRY_CACHE}/guests. What this
-machine has no tools for is a Skip with its reason: exit code 77.
+A guest is built once for its sources, its lock file and its tools' versions, and kept in ${WHERRY_CACHE}/guests. What
+this machine has no tools for is a Skip with its reason: exit code 77.
 """
 import argparse
 import dataclasses
@@ -37,6 +37,10 @@ class Guest:
     tools: str = ""  # versions that are not in a lock file
 
 
+NO_NETWORK = ("failed to download", "Could not resolve host", "getaddrinfo", "Temporary failure in name resolution")
+NO_LIBC = ("unable to find", "file not found")
+
+
 def need(tool: str) -> str:
     path = shutil.which(tool) or shutil.which(tool, path=f"{pathlib.Path.home()}/.cargo/bin:/usr/local/go/bin")
     if path is None:
@@ -56,9 +60,6 @@ def run(command: list[str], absent: tuple[str, ...] = (), **options) -> str:
     return done.stdout
 
 
-NO_NETWORK = ("failed to download", "Could not resolve host", "getaddrinfo", "Temporary failure in name resolution")
-
-
 def rust(target: str) -> Callable[[str, pathlib.Path], None]:
     def make(name: str, out: pathlib.Path) -> None:
         folder = CACHE / "target" / "http-guests"
@@ -66,8 +67,8 @@ def rust(target: str) -> Callable[[str, pathlib.Path], None]:
              "--target-dir", str(folder), "--manifest-path", str(HERE / "rust" / "Cargo.toml")],
             ("can't find crate for `core`", "can't find crate for `std`", *NO_NETWORK))
         built = folder / target / "release"
-        found = [built / f"{stem}.wasm" for stem in (name, name.replace("-", "_")) if (built / f"{stem}.wasm").is_file()]
-        shutil.copy(found[0], out)
+        library = built / f"{name.replace('-', '_')}.wasm"
+        shutil.copy(library if library.is_file() else built / f"{name}.wasm", out)
     return make
 
 
@@ -75,11 +76,102 @@ def rust_guest(name: str, what: str, target: str = "wasm32-wasip2") -> tuple[str
     return name, Guest(what, ("rust/Cargo.toml", "rust/Cargo.lock", f"rust/{name}", "rust/shared"), rust(target))
 
 
+def wit_tool() -> str:
+    folder = CACHE / "target" / "wit-tool"
+    run([need("cargo"), "build", "--quiet", "--locked", "--target-dir", str(folder), "--manifest-path",
+         str(HERE / "wit-tool" / "Cargo.toml")], NO_NETWORK)
+    return str(folder / "debug" / "wit-tool")
+
+
+def wit(tool: str, version: str, folder: pathlib.Path) -> str:
+    """Our world beside WASI's packages of that patch version."""
+    folder.mkdir(parents=True)
+    (folder / "world.wit").write_text((HERE / "wit" / "world.wit").read_text().replace("VERSION", version))
+    run([tool, "wit", version, str(folder / "deps")])
+    return str(folder)
+
+
+def c_component(version: str) -> Callable[[str, pathlib.Path], None]:
+    def make(_name: str, out: pathlib.Path) -> None:
+        tool, here = wit_tool(), out.parent
+        run([tool, "c", wit(tool, version, here / "wit"), "service", str(here)])
+        run([need("clang"), "--target=wasm32-wasi", "-Os", "-s", "-mexec-model=reactor", f"-I{here}", "-o",
+             str(here / "core"), str(HERE / "c" / "guest.c"), str(here / "service.c"),
+             str(here / "service_component_type.o")], NO_LIBC)
+        run([tool, "new", str(here / "core"), str(out), "reactor"])
+    return make
+
+
+def go_component(version: str) -> Callable[[str, pathlib.Path], None]:
+    def make(_name: str, out: pathlib.Path) -> None:
+        tool, here = wit_tool(), out.parent
+        folder = here / "go"
+        run([tool, "go", wit(tool, version, here / "wit"), "service", str(folder)])
+        # The runtime of the bindings comes with the generator; its own name need not be resolved.
+        shutil.copytree(pathlib.Path(run([tool, "go-runtime"]).strip()) / "wit", folder / "pkg" / "wit")
+        (folder / "pkg" / "go.mod").write_text("module go.bytecodealliance.org/pkg\n\ngo 1.26\n")
+        (folder / "go.mod").write_text("module wit_component\n\ngo 1.26\n\n"
+                                       "require go.bytecodealliance.org/pkg v0.4.0\n\n"
+                                       "replace go.bytecodealliance.org/pkg => ./pkg\n")
+        handler = folder / "export_wasi_http_incoming_handler"
+        handler.mkdir(exist_ok=True)
+        shutil.copy(HERE / "go" / "guest.go", handler)
+        run([need("go"), "build", "-trimpath", "-buildmode=c-shared", "-ldflags=-s -w -checklinkname=0", "-o",
+             str(here / "core"), "."], ("requires go >=",), cwd=folder,
+            env={**os.environ, "GOOS": "wasip1", "GOARCH": "wasm", "GOFLAGS": "-mod=mod", "GOTOOLCHAIN": "local"})
+        run([tool, "new", str(here / "core"), str(out), "reactor", str(here / "wit"), "service"])
+    return make
+
+
+def js_component(version: str) -> Callable[[str, pathlib.Path], None]:
+    def make(_name: str, out: pathlib.Path) -> None:
+        tool, source = wit_tool(), HERE / "js"
+        digest = hashlib.sha256((source / "package-lock.json").read_bytes()).hexdigest()[:16]
+        packages = CACHE / "tools" / f"componentize-js-{digest}"
+        if not (packages / "done").exists():
+            shutil.rmtree(packages, ignore_errors=True)
+            packages.mkdir(parents=True)
+            for file in ("package.json", "package-lock.json"):
+                shutil.copy(source / file, packages)
+            # Not `ci`: it stumbles over optional packages of other platforms that the lock file leaves out.
+            run([need("npm"), "install", "--no-audit", "--no-fund"],
+                ("ENOTFOUND", "EAI_AGAIN", "ETIMEDOUT"), cwd=packages)
+            (packages / "done").touch()
+        shutil.copy(source / "build.mjs", packages)
+        run([need("node"), "build.mjs", str(source / "guest.js"), wit(tool, version, out.parent / "wit"), "service",
+             str(out)], cwd=packages)
+    return make
+
+
+def python_component(version: str) -> Callable[[str, pathlib.Path], None]:
+    def make(_name: str, out: pathlib.Path) -> None:
+        tool = wit_tool()
+        venv = CACHE / "tools" / COMPONENTIZE_PY.replace("==", "-")
+        if not (venv / "done").exists():
+            run([sys.executable, "-m", "venv", str(venv)])
+            run([str(venv / "bin" / "pip"), "install", "--quiet", "--disable-pip-version-check", "--no-deps",
+                 COMPONENTIZE_PY], ("No matching distribution",))
+            (venv / "done").touch()
+        shutil.copy(HERE / "python" / "app.py", out.parent)
+        run([str(venv / "bin" / "componentize-py"), "-d", wit(tool, version, out.parent / "wit"), "-w", "service",
+             "componentize", "app", "-o", str(out)], cwd=out.parent)
+    return make
+
+
+COMPONENTIZE_PY = "componentize-py==0.25.1"
+WIT = ("wit", "wit-tool/Cargo.toml", "wit-tool/Cargo.lock", "wit-tool/src")
+
+# Five patch versions of WASI 0.2, as guests in the wild have them.
 GUESTS: dict[str, Guest] = dict((
     rust_guest("hello-p2", "wasi:http 0.2.12 in Rust: the smallest answer"),
     rust_guest("hello-p3", "wasi:http 0.3.2 in Rust: the smallest answer"),
     rust_guest("many-p2", "wasi:http 0.2.12 in Rust: does by path what a test asks for"),
     rust_guest("many-p3", "wasi:http 0.3.2 in Rust: the same"),
+    ("c-p2", Guest("wasi:http 0.2.3 in C: hello and /echo", ("c", *WIT), c_component("0.2.3"))),
+    ("go-p2", Guest("wasi:http 0.2.6 in Go: hello and /echo", ("go", *WIT), go_component("0.2.6"))),
+    ("js-p2", Guest("wasi:http 0.2.10 in JavaScript: hello and /echo", ("js", *WIT), js_component("0.2.10"))),
+    ("python-p2", Guest("wasi:http 0.2.8 in Python: hello and /echo", ("python", *WIT), python_component("0.2.8"),
+                        COMPONENTIZE_PY)),
 ))
 
 
