@@ -16,6 +16,8 @@ static const struct {
     {WH_PROFILE_SHARED, "shared", TAG("shared")},
     {WH_PROFILE_POD | WH_PROFILE_GC, "pod+gc", TAG("pod+gc")},
     {WH_PROFILE_SHARED | WH_PROFILE_GC, "shared+gc", TAG("shared+gc")},
+    {WH_PROFILE_POD | WH_PROFILE_CM, "pod+cm", TAG("pod+cm")},
+    {WH_PROFILE_SHARED | WH_PROFILE_CM, "shared+cm", TAG("shared+cm")},
 };
 
 const char *wh_profile_name(unsigned profile)

@@ -28,8 +28,9 @@ typedef enum {
     WH_PROFILE_SHARED, /* epoch checks: a deadline ends the call */
 } wh_profile;
 #define WH_PROFILE_GC 0x10 /* or-ed in: garbage collection, exceptions, typed function references */
-const char *
-wh_profile_name(unsigned profile); /* "pod", "shared", "pod+gc", "shared+gc"; NULL for no profile */
+#define WH_PROFILE_CM 0x20 /* or-ed in: components (engine/component.h); `compile` then takes nothing else */
+/* "pod", "shared", each alone and with "+gc" or "+cm"; NULL for no profile. */
+const char *wh_profile_name(unsigned profile);
 int wh_profile_parse(const char *name, unsigned *ret); /* -EINVAL */
 
 /* What compiled code is tied to besides the CPU: engine version, profile and revision of our settings, as in

@@ -31,6 +31,13 @@ int wh_shim_engine_new(wasm_config_t *config, const char *version, size_t versio
 int wh_shim_module_load_fd(const wasm_engine_t *engine, int fd, wasmtime_module_t **ret,
                            const wh_shim_message *message);
 
+/* wh_component_load of engine/component.h, with `epochs`: the profile has deadlines. Consumes `fd`, also on
+ * failure. 0, or a negative errno; the sentence is in `message`. In the set `components` only. */
+struct wh_component;
+struct wh_component_config;
+int wh_shim_component_load(const wasm_engine_t *engine, int fd, const struct wh_component_config *config,
+                           bool epochs, struct wh_component **ret, const wh_shim_message *message);
+
 /* Puts a store under `limits`, which outlive it. */
 void wh_shim_store_limit(wasmtime_store_t *store, wh_shim_limits *limits);
 
@@ -41,4 +48,6 @@ void wh_shim_thread_init(void);
 /* *ret is freed by wasm_byte_vec_delete. */
 int wh_shim_precompile(const wasm_engine_t *engine, const uint8_t *wasm, size_t n, wasm_byte_vec_t *ret,
                        const wh_shim_message *message);
+int wh_shim_precompile_component(const wasm_engine_t *engine, const uint8_t *wasm, size_t n,
+                                 wasm_byte_vec_t *ret, const wh_shim_message *message);
 #endif

@@ -20,6 +20,10 @@
 /* Slots keep what a small guest touches; more would be cleared by hand at each reuse. */
 #define POOL_KEEP_RESIDENT (64UL << 10)
 #define POOL_TABLES_PER_MODULE 4
+/* A component is made of modules: the program's own, an adapter and two that tie them together. */
+#define POOL_MODULES_PER_COMPONENT 8
+#define POOL_MEMORIES_PER_COMPONENT 2
+#define POOL_STACKS_PER_COMPONENT 4
 #define POOL_TABLE_ELEMS 65536
 #define POOL_INSTANCE_BYTES (1UL << 20)
 #define POOL_SLOTS_MAX 100000
@@ -49,8 +53,22 @@ static int check(const wh_engine_config *config, wh_err *err)
     return 0;
 }
 
-static void set_features(wasm_config_t *c, bool gc)
+#ifdef WASMTIME_FEATURE_COMPONENT_MODEL
+static void set_components(wasm_config_t *c, bool on)
 {
+    wasmtime_config_wasm_component_model_set(c, on);
+    wasmtime_config_wasm_component_model_async_set(c, on); /* 0.3 is built on it */
+    wasmtime_config_concurrency_support_set(c, on);
+    /* Not finished upstream, or needed by no guest that we know. */
+    wasmtime_config_wasm_component_model_more_async_builtins_set(c, false);
+    wasmtime_config_wasm_component_model_async_stackful_set(c, false);
+    wasmtime_config_wasm_component_model_map_set(c, false);
+}
+#endif
+
+static void set_features(wasm_config_t *c, unsigned profile)
+{
+    bool gc = (profile & WH_PROFILE_GC) != 0;
     wasmtime_config_wasm_simd_set(c, true);
     wasmtime_config_wasm_relaxed_simd_set(c, true);
     wasmtime_config_wasm_bulk_memory_set(c, true);
@@ -69,8 +87,7 @@ static void set_features(wasm_config_t *c, bool gc)
     wasmtime_config_wasm_wide_arithmetic_set(c, false);
     wasmtime_config_wasm_custom_page_sizes_set(c, false);
 #ifdef WASMTIME_FEATURE_COMPONENT_MODEL
-    wasmtime_config_wasm_component_model_set(c, false);
-    wasmtime_config_concurrency_support_set(c, false);
+    set_components(c, (profile & WH_PROFILE_CM) != 0);
 #endif
 #ifdef WASMTIME_FEATURE_COMPILER
     wasmtime_config_wasm_stack_switching_set(c, false);
@@ -85,13 +102,20 @@ static void set_features(wasm_config_t *c, bool gc)
 static void set_pool(wasm_config_t *c, const wh_engine_config *config)
 {
     uint32_t slots = config->pool_slots;
+    bool components = (config->profile & WH_PROFILE_CM) != 0;
+    uint32_t modules = components ? slots * POOL_MODULES_PER_COMPONENT : slots;
     wasmtime_pooling_allocation_config_t *pool = wasmtime_pooling_allocation_config_new();
-    wasmtime_pooling_allocation_config_total_core_instances_set(pool, slots);
-    wasmtime_pooling_allocation_config_total_memories_set(pool, slots);
+    wasmtime_pooling_allocation_config_total_core_instances_set(pool, modules);
+    wasmtime_pooling_allocation_config_total_memories_set(
+        pool, components ? slots * POOL_MEMORIES_PER_COMPONENT : slots);
     wasmtime_pooling_allocation_config_total_tables_set(pool, slots * POOL_TABLES_PER_MODULE);
     wasmtime_pooling_allocation_config_total_gc_heaps_set(pool,
                                                           (config->profile & WH_PROFILE_GC) != 0 ? slots : 0);
-    wasmtime_pooling_allocation_config_total_component_instances_set(pool, 0);
+    wasmtime_pooling_allocation_config_total_component_instances_set(pool, components ? slots : 0);
+#ifdef WASMTIME_FEATURE_ASYNC
+    wasmtime_pooling_allocation_config_total_stacks_set(pool,
+                                                        components ? slots * POOL_STACKS_PER_COMPONENT : 0);
+#endif
     wasmtime_pooling_allocation_config_max_tables_per_module_set(pool, POOL_TABLES_PER_MODULE);
     wasmtime_pooling_allocation_config_table_elements_set(pool, POOL_TABLE_ELEMS);
     wasmtime_pooling_allocation_config_max_core_instance_size_set(pool, POOL_INSTANCE_BYTES);
@@ -106,7 +130,7 @@ static void set_pool(wasm_config_t *c, const wh_engine_config *config)
 static wasm_config_t *make_config(const wh_engine_config *config)
 {
     wasm_config_t *c = wasm_config_new();
-    set_features(c, (config->profile & WH_PROFILE_GC) != 0);
+    set_features(c, config->profile);
     wasmtime_config_consume_fuel_set(c, false);
     wasmtime_config_epoch_interruption_set(c, (config->profile & WH_PROFILE_SHARED) != 0);
     wasmtime_config_max_wasm_stack_set(c, config->stack_bytes_max > 0 ? config->stack_bytes_max

@@ -75,6 +75,8 @@ void wh_wasmtime_unload(wh_module *module);
 void wh_wasmtime_image(const wh_module *module, const void **ret_base, size_t *ret_bytes);
 int wh_wasmtime_describe(const wh_module *module,
                          int (*each)(void *user, bool import, const wh_type_names *type), void *user);
+/* Whether the engine's words are about code that was made for others: another version, profile or CPU. */
+bool wh_wasmtime_says_stale(const char *text);
 /* "(iiI)i" of a function type. 1,000 parameters and 1,000 results are the most that a module can have. */
 #define WH_SIG_BYTES 2008
 void wh_wasmtime_sig(const wasm_functype_t *type, char out[WH_SIG_BYTES]);

@@ -14,7 +14,9 @@ int wh_wasmtime_compile(wh_engine *engine, const void *wasm, size_t n, void **re
     char text[MESSAGE_BYTES] = "";
     const wh_shim_message message = {text, sizeof(text)};
     wasm_byte_vec_t code = {0};
-    if (wh_shim_precompile(engine->engine, wasm, n, &code, &message) < 0)
+    bool component = (engine->profile & WH_PROFILE_CM) != 0;
+    if ((component ? wh_shim_precompile_component : wh_shim_precompile)(engine->engine, wasm, n, &code,
+                                                                        &message) < 0)
         return wh_fail(err, -EBADMSG, "compile: %s", text);
     void *copy = malloc(code.size);
     if (copy != NULL) {
@@ -35,7 +37,7 @@ int wh_wasmtime_compile(wh_engine *engine, const void *wasm, size_t n, void **re
 #endif
 
 /* The engine's words for code that was made for others: another version, profile or CPU. */
-static bool says_stale(const char *text)
+bool wh_wasmtime_says_stale(const char *text)
 {
     return strstr(text, "was compiled") != NULL || strstr(text, "compilation settings of module") != NULL;
 }
@@ -50,7 +52,7 @@ int wh_wasmtime_load(wh_engine *engine, int fd, wh_module **ret, wh_err *err)
     const wh_shim_message message = {text, sizeof(text)};
     wasmtime_module_t *module = NULL;
     if (wh_shim_module_load_fd(engine->engine, own, &module, &message) < 0) {
-        if (says_stale(text))
+        if (wh_wasmtime_says_stale(text))
             return wh_fail(err, -ESTALE, "compiled code is not for this engine (%s): %s",
                            wh_engine_tag(engine->profile), text);
         return wh_fail(err, -EBADMSG, "load compiled code: %s", text);

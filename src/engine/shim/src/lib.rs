@@ -10,6 +10,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use wasmtime::{Config, Engine, Module, ModuleVersionStrategy, ResourceLimiter, Store, WasmBacktraceDetails};
 pub use wasmtime_c_api::*;
 
+#[cfg(feature = "components")]
+mod component;
+
 // The C API's handles are single-field `repr(C)` structs whose field is private to their crate; these
 // assertions and the exact version pin are what makes the casts below sound.
 const _: () = assert!(size_of::<wasm_config_t>() == size_of::<Config>());
@@ -237,6 +240,30 @@ pub unsafe extern "C" fn wh_shim_precompile(
         guarded(message, || {
             let engine = &*engine.cast::<Engine>();
             let bytes = engine.precompile_module(std::slice::from_raw_parts(wasm, n))?;
+            (*ret).set_buffer(bytes);
+            Ok(())
+        })
+    }
+}
+
+/// The same for a component, of which `wh_component_load` maps the result.
+///
+/// # Safety
+/// As of `wh_shim_precompile`.
+#[cfg(feature = "compiler")]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn wh_shim_precompile_component(
+    engine: *const wasm_engine_t,
+    wasm: *const u8,
+    n: usize,
+    ret: *mut wasm_byte_vec_t,
+    message: *const WhShimMessage,
+) -> c_int {
+    // SAFETY: as above.
+    unsafe {
+        guarded(message, || {
+            let engine = &*engine.cast::<Engine>();
+            let bytes = engine.precompile_component(std::slice::from_raw_parts(wasm, n))?;
             (*ret).set_buffer(bytes);
             Ok(())
         })

@@ -1,0 +1,531 @@
+//! One store and the future that drives it, polled on the component's thread.
+use std::cell::RefCell;
+use std::ffi::c_void;
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{self, Context, Poll, Waker};
+
+use futures::channel::oneshot;
+use futures::future::{Either, FutureExt, select};
+use futures::stream::{FuturesUnordered, StreamExt};
+use wasmtime::AsContextMut;
+use wasmtime::component::{Accessor, Resource, TypedFunc};
+use wasmtime_wasi_http::p2::bindings::http::types as p2_types;
+use wasmtime_wasi_http::p3::bindings::http::types as p3_types;
+use wasmtime_wasi_http::{Error, WasiBody, WasiHttpView};
+
+use super::call::Call;
+use super::egress::EgressCall;
+use super::ffi::{Callbacks, END_EXIT, Outcome};
+use super::state::{State, new_store};
+use super::{Kind, Template, outcome, runtime};
+
+const TURNS_MAX: usize = 16; // polls in a row before others get their turn
+
+const QUIET: u8 = 0; // the next wake calls the C side
+const POLLING: u8 = 1;
+const WOKEN: u8 = 2; // during the poll
+const TOLD: u8 = 3; // the C side knows
+
+/// Turns a wake from anywhere into at most one callback per poll.
+pub struct Wake {
+    state: AtomicU8,
+    /// The C side, until the instance is freed: a callback under way finishes first.
+    target: Mutex<Option<Target>>,
+}
+
+struct Target {
+    user: *mut c_void,
+    callbacks: *const Callbacks,
+}
+
+// SAFETY: `wake` of the callbacks may come from any thread.
+unsafe impl Send for Target {}
+
+impl Wake {
+    pub fn wake(&self) {
+        loop {
+            let (from, to) = match self.state.load(Ordering::SeqCst) {
+                QUIET => (QUIET, TOLD),
+                POLLING => (POLLING, WOKEN),
+                _ => return,
+            };
+            if self.state.compare_exchange(from, to, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
+                if to == TOLD {
+                    self.tell();
+                }
+                return;
+            }
+        }
+    }
+
+    fn tell(&self) {
+        if let Some(target) = &*self.target.lock().unwrap() {
+            // SAFETY: the callbacks outlive the component; the target is gone once the instance is.
+            unsafe { ((*target.callbacks).wake)(target.user) };
+        }
+    }
+
+    fn begin(&self) {
+        self.state.store(POLLING, Ordering::SeqCst);
+    }
+
+    /// Whether something can go on already.
+    fn end(&self) -> bool {
+        self.state.compare_exchange(POLLING, QUIET, Ordering::SeqCst, Ordering::SeqCst).is_err()
+    }
+
+    fn again(&self) {
+        self.state.store(TOLD, Ordering::SeqCst);
+        self.tell();
+    }
+}
+
+impl task::Wake for Wake {
+    fn wake(self: Arc<Self>) {
+        Wake::wake(&self);
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        Wake::wake(self);
+    }
+}
+
+pub enum Job {
+    Call(Arc<Call>, http::Request<WasiBody>),
+    Run,
+    Egress(Arc<EgressCall>, WasiBody),
+}
+
+/// What the driver and the C face of an instance have in common.
+pub struct Shared {
+    pub wake: Arc<Wake>,
+    pub memory: AtomicU64,
+    pub refused: AtomicBool,
+    pub ticks: AtomicU32,    // since the guest last waited
+    pub yielded: AtomicBool, // in this poll, because of a tick
+    pub egress: Mutex<Vec<Arc<EgressCall>>>,
+    jobs: Mutex<(Vec<Job>, Option<Waker>)>,
+    calls: Mutex<Vec<Arc<Call>>>,
+    begun: AtomicU32,
+    accepts: AtomicBool,
+    busy: AtomicBool, // work goes on besides open calls
+    spent: AtomicBool,
+    outcome: Mutex<Outcome>,
+}
+
+impl Shared {
+    pub fn submit(&self, job: Job) {
+        let waker = {
+            let mut jobs = self.jobs.lock().unwrap();
+            jobs.0.push(job);
+            jobs.1.take()
+        };
+        match waker {
+            Some(waker) => waker.wake(),
+            None => self.wake.wake(),
+        }
+    }
+
+    fn take_jobs(&self, cx: &Context<'_>) -> Vec<Job> {
+        let mut jobs = self.jobs.lock().unwrap();
+        if !jobs.1.as_ref().is_some_and(|w| w.will_wake(cx.waker())) {
+            jobs.1 = Some(cx.waker().clone());
+        }
+        std::mem::take(&mut jobs.0)
+    }
+
+    fn forget(&self, call: &Arc<Call>) {
+        let mut calls = self.calls.lock().unwrap();
+        if let Some(at) = calls.iter().position(|c| Arc::ptr_eq(c, call)) {
+            calls.swap_remove(at);
+        }
+    }
+
+    /// Tells the C side what was taken of the bodies.
+    fn flush(&self) {
+        let calls: Vec<_> = self.calls.lock().unwrap().clone();
+        for call in calls {
+            call.tell_taken();
+        }
+        let egress = std::mem::take(&mut *self.egress.lock().unwrap());
+        if egress.is_empty() {
+            return;
+        }
+        let mut kept: Vec<_> = egress.into_iter().filter(|call| call.flush()).collect();
+        let mut now = self.egress.lock().unwrap();
+        kept.append(&mut now);
+        *now = kept;
+    }
+}
+
+type Driver = Pin<Box<dyn Future<Output = wasmtime::Result<()>>>>;
+
+pub struct Instance {
+    template: Arc<Template>,
+    shared: Arc<Shared>,
+    waker: Waker,
+    driver: RefCell<Option<Driver>>, // None: dead
+}
+
+#[derive(PartialEq)]
+pub enum PollResult {
+    Idle,
+    Pending,
+    Dead,
+}
+
+impl Instance {
+    pub fn new(template: &Arc<Template>, user: *mut c_void) -> Self {
+        let target = Target { user, callbacks: template.config().callbacks };
+        let wake = Arc::new(Wake { state: AtomicU8::new(QUIET), target: Mutex::new(Some(target)) });
+        let shared = Arc::new(Shared {
+            wake: wake.clone(),
+            memory: AtomicU64::new(0),
+            refused: AtomicBool::new(false),
+            ticks: AtomicU32::new(0),
+            yielded: AtomicBool::new(false),
+            egress: Mutex::default(),
+            jobs: Mutex::default(),
+            calls: Mutex::default(),
+            begun: AtomicU32::new(0),
+            accepts: AtomicBool::new(true),
+            busy: AtomicBool::new(false),
+            spent: AtomicBool::new(false),
+            outcome: Mutex::new(Outcome::ok()),
+        });
+        let driver = drive(template.clone(), shared.clone());
+        Instance {
+            template: template.clone(),
+            shared,
+            waker: wake.into(),
+            driver: RefCell::new(Some(Box::pin(driver))),
+        }
+    }
+
+    pub fn has_free_slot(&self) -> bool {
+        let open = self.shared.calls.lock().unwrap().len();
+        let alive = self.driver.try_borrow().map_or(true, |d| d.is_some());
+        let room = match self.template.kind {
+            Kind::HttpP3 => open < self.template.calls_at_once(),
+            _ => open == 0 && !self.shared.busy.load(Ordering::Relaxed),
+        };
+        alive
+            && room
+            && self.shared.accepts.load(Ordering::Relaxed)
+            && !self.shared.spent.load(Ordering::Relaxed)
+    }
+
+    pub fn begun(&self) -> u32 {
+        self.shared.begun.load(Ordering::Relaxed)
+    }
+
+    pub fn memory(&self) -> u64 {
+        self.shared.memory.load(Ordering::Relaxed)
+    }
+
+    pub fn outcome(&self) -> Outcome {
+        self.shared.outcome.lock().unwrap().clone()
+    }
+
+    pub fn begin(&self, call: &Arc<Call>, request: http::Request<WasiBody>) {
+        self.shared.begun.fetch_add(1, Ordering::Relaxed);
+        self.shared.calls.lock().unwrap().push(call.clone());
+        self.shared.submit(Job::Call(call.clone(), request));
+    }
+
+    pub fn run(&self) {
+        self.shared.begun.fetch_add(1, Ordering::Relaxed);
+        self.shared.busy.store(true, Ordering::Relaxed);
+        self.shared.submit(Job::Run);
+    }
+
+    pub fn is_command(&self) -> bool {
+        self.template.kind == Kind::Command
+    }
+
+    pub fn new_call(&self, user: *mut c_void) -> Arc<Call> {
+        Call::new(user, self.template.config().callbacks, Arc::downgrade(&self.shared))
+    }
+
+    pub fn poll(&self) -> PollResult {
+        let Ok(mut slot) = self.driver.try_borrow_mut() else { return PollResult::Pending };
+        let Some(driver) = slot.as_mut() else { return PollResult::Dead };
+        let _context = runtime().enter();
+        let mut cx = Context::from_waker(&self.waker);
+        for turn in 1.. {
+            self.shared.wake.begin();
+            self.shared.yielded.store(false, Ordering::Relaxed);
+            let polled = catch_unwind(AssertUnwindSafe(|| driver.as_mut().poll(&mut cx)));
+            let ended = match polled {
+                Ok(Poll::Pending) => None,
+                Ok(Poll::Ready(Ok(()))) => Some(Outcome::ok()),
+                Ok(Poll::Ready(Err(error))) => Some(outcome::of(&error, &self.shared.refused)),
+                Err(_) => Some(outcome::of_panic()),
+            };
+            if let Some(outcome) = ended {
+                let dead = slot.take();
+                self.die(dead, &outcome);
+                return PollResult::Dead;
+            }
+            self.shared.flush();
+            let yielded = self.shared.yielded.load(Ordering::Relaxed);
+            if !yielded {
+                self.shared.ticks.store(0, Ordering::Relaxed);
+            }
+            if !self.shared.wake.end() {
+                break;
+            }
+            if yielded || turn >= TURNS_MAX {
+                self.shared.wake.again();
+                return PollResult::Pending;
+            }
+        }
+        let open = !self.shared.calls.lock().unwrap().is_empty();
+        if open || self.shared.busy.load(Ordering::Relaxed) { PollResult::Pending } else { PollResult::Idle }
+    }
+
+    fn die(&self, driver: Option<Driver>, outcome: &Outcome) {
+        self.shared.wake.begin(); // nothing more to tell: it stays so
+        *self.shared.outcome.lock().unwrap() = outcome.clone();
+        self.drop_driver(driver);
+        let calls = std::mem::take(&mut *self.shared.calls.lock().unwrap());
+        for call in calls {
+            call.end(outcome, None);
+        }
+    }
+
+    fn drop_driver(&self, driver: Option<Driver>) {
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(driver)));
+        for call in std::mem::take(&mut *self.shared.egress.lock().unwrap()) {
+            call.cancel();
+        }
+        self.shared.jobs.lock().unwrap().0.clear();
+    }
+}
+
+/// The client of this call is gone: so is the call, and the instance takes no other.
+pub fn abort(call: &Arc<Call>) {
+    call.abort();
+    if let Some(shared) = call.shared.upgrade() {
+        shared.spent.store(true, Ordering::Relaxed);
+        shared.forget(call);
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        let _context = runtime().enter();
+        for call in std::mem::take(&mut *self.shared.calls.lock().unwrap()) {
+            call.abort();
+        }
+        let driver = self.driver.get_mut().take();
+        self.drop_driver(driver);
+        *self.shared.wake.target.lock().unwrap() = None;
+    }
+}
+
+/// The functions of an instance that are called.
+enum Guest {
+    P2(TypedFunc<(Resource<p2_types::IncomingRequest>, Resource<p2_types::ResponseOutparam>), ()>),
+    P3(
+        TypedFunc<
+            (Resource<p3_types::Request>,),
+            (Result<Resource<p3_types::Response>, p3_types::ErrorCode>,),
+        >,
+    ),
+    Command(TypedFunc<(), (Result<(), ()>,)>),
+}
+
+async fn drive(template: Arc<Template>, shared: Arc<Shared>) -> wasmtime::Result<()> {
+    let mut store = new_store(&template, &shared)?;
+    let instance = template.pre.instantiate_async(&mut store).await?;
+    let index = template.entry;
+    let guest = match template.kind {
+        Kind::HttpP2 => Guest::P2(instance.get_typed_func(&mut store, index)?),
+        Kind::HttpP3 => Guest::P3(instance.get_typed_func(&mut store, index)?),
+        Kind::Command => Guest::Command(instance.get_typed_func(&mut store, index)?),
+    };
+    store.run_concurrent(async |accessor| serve(accessor, &guest, &shared).await).await?
+}
+
+/// Runs what is asked for, until something ends the instance.
+async fn serve(accessor: &Accessor<State>, guest: &Guest, shared: &Arc<Shared>) -> wasmtime::Result<()> {
+    let mut running = FuturesUnordered::new();
+    let func = match guest {
+        Guest::P2(f) => *f.func(),
+        Guest::P3(f) => *f.func(),
+        Guest::Command(f) => *f.func(),
+    };
+    poll_fn(|cx| {
+        loop {
+            for job in shared.take_jobs(cx) {
+                running.push(handle(accessor, guest, shared, job));
+            }
+            match running.poll_next_unpin(cx) {
+                Poll::Ready(Some(Ok(()))) => continue,
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error)),
+                Poll::Ready(None) | Poll::Pending => {}
+            }
+            let accepts = accessor.poll_ready_for_concurrent_call(func, cx).is_ready();
+            shared.accepts.store(accepts, Ordering::Relaxed);
+            let busy = !running.is_empty() || accessor.poll_no_interesting_tasks(cx).is_pending();
+            shared.busy.store(busy, Ordering::Relaxed);
+            return Poll::Pending;
+        }
+    })
+    .await
+}
+
+async fn handle(
+    accessor: &Accessor<State>,
+    guest: &Guest,
+    shared: &Arc<Shared>,
+    job: Job,
+) -> wasmtime::Result<()> {
+    accessor.with(|mut store| {
+        // Ticks while nothing ran do not count.
+        if store.data_mut().epochs {
+            store.as_context_mut().set_epoch_deadline(1);
+        }
+    });
+    match (job, guest) {
+        (Job::Call(call, request), Guest::P2(func)) => {
+            let done = handle_p2(accessor, func, &call, request).await;
+            shared.forget_ended(&call);
+            done
+        }
+        (Job::Call(call, request), Guest::P3(func)) => {
+            let done = handle_p3(accessor, func, &call, request).await;
+            shared.forget_ended(&call);
+            done
+        }
+        (Job::Call(call, _), Guest::Command(_)) => {
+            call.end_without_answer("a command answers no requests");
+            shared.forget(&call);
+            Ok(())
+        }
+        (Job::Run, Guest::Command(func)) => {
+            let (result,) = func.call_concurrent(accessor, ()).await?;
+            let mut outcome = Outcome::ok();
+            if result.is_err() {
+                outcome.end = END_EXIT;
+                outcome.exit_code = 1;
+            }
+            *shared.outcome.lock().unwrap() = outcome;
+            Ok(())
+        }
+        (Job::Run, _) => Ok(()),
+        (Job::Egress(call, body), _) => {
+            call.pump(body).await;
+            Ok(())
+        }
+    }
+}
+
+impl Shared {
+    /// A call that failed stays for `die`, which ends it.
+    fn forget_ended(&self, call: &Arc<Call>) {
+        if call.is_gone() {
+            self.forget(call);
+        }
+    }
+}
+
+fn scheme_of(request: &http::Request<WasiBody>) -> p2_types::Scheme {
+    match request.uri().scheme_str() {
+        Some("https") => p2_types::Scheme::Https,
+        _ => p2_types::Scheme::Http,
+    }
+}
+
+/// The error that a guest chose for its answer, or the lack of one.
+fn end_p2(call: &Call, chosen: Option<p2_types::ErrorCode>) {
+    match chosen {
+        Some(code) => call.end_without_answer(&format!("the guest answered with an error: {code:?}")),
+        None => call.end_without_answer("the guest returned without an answer"),
+    }
+}
+
+async fn handle_p2(
+    accessor: &Accessor<State>,
+    func: &TypedFunc<(Resource<p2_types::IncomingRequest>, Resource<p2_types::ResponseOutparam>), ()>,
+    call: &Arc<Call>,
+    request: http::Request<WasiBody>,
+) -> wasmtime::Result<()> {
+    let (sender, mut answer) = oneshot::channel();
+    let started = accessor.with(|mut store| -> wasmtime::Result<_> {
+        let scheme = scheme_of(&request);
+        let mut http = store.data_mut().http();
+        let request = http.new_incoming_request(scheme, request)?;
+        let sender = Mutex::new(Some(sender));
+        let out = http.new_response_outparam_from_callback(move |value| {
+            if let Some(sender) = sender.lock().unwrap().take() {
+                let _ = sender.send(value);
+            }
+        })?;
+        func.start_call_concurrent(store.as_context_mut(), (request, out))
+    })?;
+    let mut run = pin!(func.finish_call_concurrent(accessor, started));
+    let (answer, running) = match select(&mut answer, &mut run).await {
+        Either::Left((answer, _)) => (answer.ok(), true),
+        Either::Right((done, answer)) => {
+            done?;
+            (answer.now_or_never().and_then(Result::ok), false)
+        }
+    };
+    let respond = async {
+        match answer {
+            Some(Ok(response)) => call.respond(response).await,
+            Some(Err(code)) => end_p2(call, Some(code)),
+            None => end_p2(call, None),
+        }
+        wasmtime::Result::<()>::Ok(())
+    };
+    if running {
+        // A trap in the middle of the answer ends it; after the answer the guest may go on.
+        futures::future::try_join(run, respond).await?;
+    } else {
+        respond.await?;
+    }
+    Ok(())
+}
+
+type Sent = Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>;
+
+async fn handle_p3(
+    accessor: &Accessor<State>,
+    func: &TypedFunc<
+        (Resource<p3_types::Request>,),
+        (Result<Resource<p3_types::Response>, p3_types::ErrorCode>,),
+    >,
+    call: &Arc<Call>,
+    request: http::Request<WasiBody>,
+) -> wasmtime::Result<()> {
+    let (started, sent) = accessor.with(|mut store| -> wasmtime::Result<_> {
+        // As a trait object, or the future would keep the store borrowed.
+        let sent: Sent;
+        let request = {
+            let http = store.data_mut().http();
+            let (request, future) = wasmtime_wasi_http::p3::Request::from_http(http.hooks, request);
+            sent = Box::pin(future);
+            http.table.push(request)?
+        };
+        Ok((func.start_call_concurrent(store.as_context_mut(), (request,))?, sent))
+    })?;
+    let (result,) = func.finish_call_concurrent(accessor, started).await?;
+    match result {
+        Ok(response) => {
+            let response = accessor.with(|mut store| {
+                let response = store.data_mut().http().table.delete(response)?;
+                response.into_http(store.as_context_mut(), sent)
+            })?;
+            call.respond(response).await;
+        }
+        Err(code) => call.end_without_answer(&format!("the guest answered with an error: {code:?}")),
+    }
+    Ok(())
+}
