@@ -60,8 +60,9 @@ def run(command: list[str], absent: tuple[str, ...] = (), **options) -> str:
     return done.stdout
 
 
-def rust(target: str) -> Callable[[str, pathlib.Path], None]:
+def rust(target: str, package: str | None = None) -> Callable[[str, pathlib.Path], None]:
     def make(name: str, out: pathlib.Path) -> None:
+        name = package or name
         folder = CACHE / "target" / "http-guests"
         run([need("cargo"), "build", "--quiet", "--locked", "--release", "--target", target, "--package", name,
              "--target-dir", str(folder), "--manifest-path", str(HERE / "rust" / "Cargo.toml")],
@@ -158,6 +159,33 @@ def python_component(version: str) -> Callable[[str, pathlib.Path], None]:
     return make
 
 
+def c_function(name: str, out: pathlib.Path) -> None:
+    source = HERE / "p1" / "c" / f"{name.removesuffix('-c')}.c"
+    run([need("clang"), "--target=wasm32-wasi", "-Os", "-s", "-o", str(out), str(source)], NO_LIBC)
+
+
+def go_function(_name: str, out: pathlib.Path) -> None:
+    run([need("go"), "build", "-trimpath", "-ldflags=-s -w", "-o", str(out), "."], cwd=HERE / "p1" / "go",
+        env={**os.environ, "GOOS": "wasip1", "GOARCH": "wasm"})
+
+
+def go_command(name: str, out: pathlib.Path) -> None:
+    go_function(name, out.parent / "core")
+    run([wit_tool(), "new", str(out.parent / "core"), str(out), "command"])
+
+
+def as_function(_name: str, out: pathlib.Path) -> None:
+    packages = CACHE / "tools" / ASSEMBLYSCRIPT.replace("@", "-")
+    if not (packages / "done").exists():
+        run([need("npm"), "install", "--no-audit", "--no-fund", "--prefix", str(packages), ASSEMBLYSCRIPT],
+            ("ENOTFOUND", "EAI_AGAIN", "ETIMEDOUT"))
+        (packages / "done").touch()
+    shutil.copy(HERE / "p1" / "as" / "main.ts", out.parent)
+    run([str(packages / "node_modules" / ".bin" / "asc"), "main.ts", "-O3", "--use", "abort=", "-o", str(out)],
+        cwd=out.parent)
+
+
+ASSEMBLYSCRIPT = "assemblyscript@0.28.20"
 COMPONENTIZE_PY = "componentize-py==0.25.1"
 WIT = ("wit", "wit-tool/Cargo.toml", "wit-tool/Cargo.lock", "wit-tool/src")
 
@@ -172,13 +200,24 @@ GUESTS: dict[str, Guest] = dict((
     ("js-p2", Guest("wasi:http 0.2.10 in JavaScript: hello and /echo", ("js", *WIT), js_component("0.2.10"))),
     ("python-p2", Guest("wasi:http 0.2.8 in Python: hello and /echo", ("python", *WIT), python_component("0.2.8"),
                         COMPONENTIZE_PY)),
+    ("hello-c", Guest("WASI preview 1 in C: the smallest CGI function", ("p1/c/hello.c",), c_function)),
+    ("function-c", Guest("WASI preview 1 in C: does by path what a test asks for", ("p1/c/function.c",), c_function)),
+    rust_guest("function-rust", "WASI preview 1 in Rust: hello, cat, env, exit, trap, sleep", "wasm32-wasip1"),
+    ("command-p2", Guest("wasi:cli/run 0.2 in Rust: the same program as a component",
+                         ("rust/Cargo.toml", "rust/Cargo.lock", "rust/function-rust"),
+                         rust("wasm32-wasip2", "function-rust"))),
+    ("command-go", Guest("wasi:cli/run 0.2 in Go, by an adapter", ("p1/go", *WIT), go_command)),
+    ("function-go", Guest("WASI preview 1 in Go: the same", ("p1/go",), go_function)),
+    ("function-as", Guest("WASI preview 1 in AssemblyScript: hello, cat, env, exit, trap", ("p1/as",), as_function,
+                          ASSEMBLYSCRIPT)),
 ))
 
 
 def files(names: tuple[str, ...]) -> Iterator[pathlib.Path]:
     for name in names:
         path = HERE / name
-        yield from sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+        found = sorted(path.rglob("*")) if path.is_dir() else [path]
+        yield from (file for file in found if file.is_file() and file.parent.name != "__pycache__")
 
 
 def slot(name: str) -> pathlib.Path:

@@ -1,0 +1,3 @@
+module wherry.dev/tests/guests/http
+
+go 1.21
