@@ -34,7 +34,8 @@ static void block_signals(void)
     (void)sigprocmask(SIG_SETMASK, &set, NULL);
 }
 
-/* Two descriptors for each container that runs, some more for one that rests. Whoever may not raise the hard limit takes what there is. */
+/* Two descriptors for each container that runs, some more for one that rests. Whoever may not raise the hard limit
+ * takes what there is. */
 static void raise_limits(void)
 {
     const rlim_t wanted = 8 * WH_KEEPER_CONTAINERS_MAX + 1024;

@@ -29,25 +29,42 @@ static void start_done(start *s)
 
 static int take_number(start *s, const wh_field *f, wh_err *err)
 {
+    enum { UID, GID, OOM, DATA, NOFILE, NAMESPACES, REST };
+    static const struct {
+        const char *key;
+        int64_t min, max;
+    } numbers[] = {
+        [UID] = {"uid", 0, UINT32_MAX - 1},
+        [GID] = {"gid", 0, UINT32_MAX - 1},
+        [OOM] = {"oom_score_adj", -1000, 1000},
+        [DATA] = {"rlimit_data", 0, INT64_MAX},
+        [NOFILE] = {"nofile", 0, 1 << 20},
+        [NAMESPACES] = {"namespaces", 0, 1},
+        [REST] = {"rest", 0, 1},
+    };
     wh_launch *l = &s->launch;
-    int64_t v;
-    int rc = -ENOENT;
-    if (wh_field_is(f, "uid") && (rc = wh_field_i64(f, 0, UINT32_MAX - 1, &v, err)) == 0)
+    int64_t v = 0;
+    size_t i = 0;
+    while (i < WH_ARRAY_LEN(numbers) && !wh_field_is(f, numbers[i].key))
+        i++;
+    if (i == WH_ARRAY_LEN(numbers))
+        return wh_fail(err, -EBADMSG, "start: field '%.*s' is not known.", WH_STR_ARG(f->key));
+    int rc = wh_field_i64(f, numbers[i].min, numbers[i].max, &v, err);
+    if (rc < 0)
+        return rc;
+    if (i == UID)
         l->uid = (uid_t)v;
-    else if (wh_field_is(f, "gid") && (rc = wh_field_i64(f, 0, UINT32_MAX - 1, &v, err)) == 0)
+    else if (i == GID)
         l->gid = (gid_t)v;
-    else if (wh_field_is(f, "oom_score_adj") && (rc = wh_field_i64(f, -1000, 1000, &v, err)) == 0)
+    else if (i == OOM)
         l->oom_score_adj = (int)v;
-    else if (wh_field_is(f, "rlimit_data") && (rc = wh_field_i64(f, 0, INT64_MAX, &v, err)) == 0)
-        l->rlimit_data = (uint64_t)v;
-    else if (wh_field_is(f, "nofile") && (rc = wh_field_i64(f, 0, 1 << 20, &v, err)) == 0)
-        l->nofile = (uint64_t)v;
-    else if (wh_field_is(f, "rest") && (rc = wh_field_i64(f, 0, 1, &v, err)) == 0)
-        s->rest = v != 0;
-    else if (wh_field_is(f, "namespaces") && (rc = wh_field_i64(f, 0, 1, &v, err)) == 0)
+    else if (i == NAMESPACES)
         l->namespaces = v != 0;
-    return rc == -ENOENT ? wh_fail(err, -EBADMSG, "start: field '%.*s' is not known.", WH_STR_ARG(f->key))
-                         : rc;
+    else if (i == REST)
+        s->rest = v != 0;
+    else
+        *(i == DATA ? &l->rlimit_data : &l->nofile) = (uint64_t)v;
+    return 0;
 }
 
 static int take_field(start *s, const wh_field *f, wh_err *err)

@@ -137,6 +137,7 @@ static void run_over(wh_lifecycle *lc, size_t i, const wh_pod_end *end, wh_time 
     life->started = 0;
     c->ran = true; /* also one that ended before its guest began: there is something to show */
     c->stop_wanted = c->stop_sent = c->kill_sent = c->kill_at = 0;
+    c->probed_started = c->probed_ready = c->unhealthy = false;
     set_text(&life->message, NULL);
     if (!restarts(lc, i)) {
         life->state = WH_CONTAINER_ENDED;
@@ -226,6 +227,29 @@ static void on_running(wh_lifecycle *lc, const wh_pod_event *e, wh_time now, wh_
     set_text(&c->life.message, NULL);
     tell(out, e->container, false, "Started", "Started container %s",
          lc->spec->containers[e->container].name);
+}
+
+static void on_probe(wh_lifecycle *lc, const wh_pod_event *e, wh_pod_actions *out)
+{
+    container *c = &lc->containers[e->container];
+    const wh_container_spec *spec = &lc->spec->containers[e->container];
+    if (c->life.state != WH_CONTAINER_RUNNING || e->attempt != c->life.attempt || lc->stage > STAGE_ENDING)
+        return;
+    if (e->type == WH_POD_UNHEALTHY) {
+        tell(out, e->container, true, "Unhealthy", "%s probe failed: %s", wh_probe_name(e->probe),
+             e->message == NULL ? "" : e->message);
+        return;
+    }
+    if (e->probe == WH_PROBE_READINESS)
+        c->probed_ready = e->good;
+    else if (e->probe == WH_PROBE_STARTUP)
+        c->probed_started = e->good;
+    if (e->good || e->probe == WH_PROBE_READINESS || c->unhealthy || lc->stage > STAGE_ACTIVE)
+        return;
+    c->unhealthy = true;
+    c->unhealthy_grace_s = e->grace_s >= 0 ? e->grace_s : lc->spec->grace_s;
+    tell(out, e->container, false, "Killing", "Container %s failed %s probe, will be restarted", spec->name,
+         e->probe == WH_PROBE_STARTUP ? "startup" : "liveness");
 }
 
 static void on_exited(wh_lifecycle *lc, const wh_pod_event *e, wh_time now)
@@ -464,7 +488,8 @@ static void want_stopped(wh_lifecycle *lc, size_t i, wh_time kill_at, wh_time no
         return; /* STARTED or START_FAILED is still to come */
     if (c->stop_wanted == 0) {
         c->stop_wanted = now;
-        tell(out, i, false, "Killing", "Stopping container %s", spec->name);
+        if (!c->unhealthy) /* of that one it was said already */
+            tell(out, i, false, "Killing", "Stopping container %s", spec->name);
     }
     bool slept = lc->kill_now || is_due(c->stop_wanted + spec->pre_stop_sleep_s * WH_SEC, now, out);
     if (c->stop_sent == 0 && slept && !lc->kill_now && kill_at > now) {
@@ -502,7 +527,7 @@ static bool want_initialized(wh_lifecycle *lc, wh_time now, wh_pod_actions *out)
         bool sidecar = lc->spec->containers[i].role == WH_ROLE_SIDECAR;
         if (sidecar || !lc->initialized)
             want_running(lc, i, now, out);
-        if (lc->initialized || (sidecar && c->life.state == WH_CONTAINER_RUNNING))
+        if (lc->initialized || (sidecar && is_started(lc, i)))
             continue;
         if (!sidecar && c->life.state == WH_CONTAINER_ENDED && c->life.end.exit_code == 0)
             continue;
@@ -512,15 +537,16 @@ static bool want_initialized(wh_lifecycle *lc, wh_time now, wh_pod_actions *out)
     return true;
 }
 
-/* Containers whose image changed while they ran are stopped; they start again by themselves. */
+/* Containers whose image changed while they ran, or whose probe failed, are stopped; they start again by themselves. */
 static void want_renewed(wh_lifecycle *lc, wh_time now, wh_pod_actions *out)
 {
     for (size_t i = 0; i < lc->n; i++) {
         container *c = &lc->containers[i];
-        if (!c->renew || !is_alive(c))
+        if ((!c->renew && !c->unhealthy) || !is_alive(c))
             continue;
         wh_time begun = c->stop_wanted == 0 ? now : c->stop_wanted;
-        want_stopped(lc, i, begun + lc->spec->grace_s * WH_SEC, now, out);
+        int64_t grace_s = c->unhealthy ? c->unhealthy_grace_s : lc->spec->grace_s;
+        want_stopped(lc, i, begun + grace_s * WH_SEC, now, out);
     }
 }
 
@@ -671,6 +697,10 @@ static void take_event(wh_lifecycle *lc, const wh_pod_event *e, wh_time now, wh_
         return;
     case WH_POD_EXITED:
         on_exited(lc, e, now);
+        return;
+    case WH_POD_PROBED:
+    case WH_POD_UNHEALTHY:
+        on_probe(lc, e, out);
         return;
     case WH_POD_DELETE:
     case WH_POD_DELETE_NOW:

@@ -28,6 +28,9 @@ typedef enum wh_pod_event_type {
                             exists */
     WH_POD_RUNNING,      /* container, attempt, started: the guest's first instruction */
     WH_POD_EXITED,       /* container, attempt, end */
+    WH_POD_PROBED, /* container, attempt, probe, good: what a probe found out now holds; not good for startup or
+                      liveness: it is stopped (grace_s, or the pod's) and started again by its policy */
+    WH_POD_UNHEALTHY,  /* container, attempt, probe, message: one failure, for people */
     WH_POD_DELETE,     /* grace_s (negative: the pod's own); again with another grace: the earlier end wins */
     WH_POD_DELETE_NOW, /* the object is gone already: kill at once */
     WH_POD_EVICT,      /* reason ("Evicted"), message; grace_s */
@@ -57,6 +60,8 @@ typedef struct wh_pod_event {
     wh_time started;
     int64_t grace_s;
     wh_adopt adopt;
+    wh_probe_kind probe;
+    bool good;
     wh_pod_end end;
 } wh_pod_event;
 
@@ -162,6 +167,7 @@ typedef struct wh_container_life {
     pid_t pid;        /* 0: no runner */
     wh_time started;  /* of the current run */
     bool ready, stopping;
+    bool healthy;    /* RUNNING, and its startup probe, if it has one, succeeded */
     char reason[40]; /* WAITING, STARTING */
     char *message;
     char *image_id;        /* NULL until the image is there */

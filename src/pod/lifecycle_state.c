@@ -158,6 +158,10 @@ static json_t *save_container(const wh_lifecycle *lc, size_t i)
     put_int(o, "stop_sent", c->stop_sent);
     put_int(o, "ran", c->ran);
     put_int(o, "renew", c->renew);
+    put_int(o, "probed_started", c->probed_started);
+    put_int(o, "probed_ready", c->probed_ready);
+    put_int(o, "unhealthy", c->unhealthy);
+    put_int(o, "unhealthy_grace", c->unhealthy_grace_s);
     return o;
 }
 
@@ -272,6 +276,10 @@ static int load_container(const loading *l, const json_t *o, container *c, wh_er
     c->start_asked = get_past(l, o, "start_asked");
     c->ran = wh_json_int(o, "ran", 0) != 0;
     c->renew = wh_json_int(o, "renew", 0) != 0;
+    c->probed_started = wh_json_int(o, "probed_started", 0) != 0;
+    c->probed_ready = wh_json_int(o, "probed_ready", 0) != 0;
+    c->unhealthy = wh_json_int(o, "unhealthy", 0) != 0;
+    c->unhealthy_grace_s = WH_MAX(wh_json_int(o, "unhealthy_grace", 0), (int64_t)0);
     return 0;
 }
 

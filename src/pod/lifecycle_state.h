@@ -50,7 +50,10 @@ typedef struct container {
     unsigned strays; /* runners of other attempts that are still there: nothing is started beside them */
     bool ran;        /* the guest began at least once */
     bool renew;      /* its image changed while it ran */
-    bool seen;       /* by the agent that adopts */
+    bool probed_started, probed_ready; /* what probes found out about this run */
+    bool unhealthy;                    /* one that must succeed failed: it is being stopped */
+    int64_t unhealthy_grace_s;
+    bool seen; /* by the agent that adopts */
 } container;
 
 typedef struct condition {
@@ -85,6 +88,9 @@ static inline bool is_alive(const container *c)
 {
     return c->life.state == WH_CONTAINER_STARTING || c->life.state == WH_CONTAINER_RUNNING;
 }
+
+/* What its startup probe says; true without one. */
+bool is_started(const wh_lifecycle *lc, size_t i);
 
 void make_utf8(char *text);
 void set_text(char **slot, const char *text);      /* NULL empties */

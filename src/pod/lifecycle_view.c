@@ -48,7 +48,16 @@ static bool container_ready(const wh_lifecycle *lc, size_t i)
     const container *c = &lc->containers[i];
     if (lc->spec->containers[i].role == WH_ROLE_INIT)
         return c->life.state == WH_CONTAINER_ENDED && c->life.end.exit_code == 0;
-    return c->life.state == WH_CONTAINER_RUNNING && lc->stage < STAGE_ENDED;
+    if (c->life.state != WH_CONTAINER_RUNNING || lc->stage >= STAGE_ENDED || !is_started(lc, i))
+        return false;
+    return c->probed_ready || lc->spec->containers[i].probes[WH_PROBE_READINESS].action == WH_PROBE_NONE;
+}
+
+bool is_started(const wh_lifecycle *lc, size_t i)
+{
+    const container *c = &lc->containers[i];
+    return c->life.state == WH_CONTAINER_RUNNING &&
+           (c->probed_started || lc->spec->containers[i].probes[WH_PROBE_STARTUP].action == WH_PROBE_NONE);
 }
 
 static void show_initialized(wh_lifecycle *lc, wh_time now)
@@ -167,6 +176,7 @@ static uint64_t digest(const wh_lifecycle *lc)
         mix_int(&h, life->attempt);
         mix_int(&h, life->started);
         mix_int(&h, life->ready);
+        mix_int(&h, life->healthy);
         mix_str(&h, life->reason);
         mix_str(&h, life->message);
         mix_str(&h, life->image_id);
@@ -186,6 +196,7 @@ bool lifecycle_show(wh_lifecycle *lc, wh_time now)
 {
     for (size_t i = 0; i < lc->n; i++) {
         lc->containers[i].life.ready = container_ready(lc, i);
+        lc->containers[i].life.healthy = is_started(lc, i);
         lc->containers[i].life.stopping =
             lc->containers[i].stop_wanted != 0 || lc->containers[i].kill_sent != 0;
     }

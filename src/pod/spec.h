@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/json.h"
 #include "base/limits.h"
+#include "pod/probe.h"
 #include "pod/quantity.h"
 
 typedef enum { WH_RESTART_ALWAYS, WH_RESTART_ON_FAILURE, WH_RESTART_NEVER } wh_restart_policy;
@@ -93,8 +94,8 @@ typedef struct wh_container_spec {
     int64_t pre_stop_sleep_s;     /* preStop.sleep: the stop request waits for so long; 0: it does not */
     int64_t run_as_user, run_as_group; /* -1: unset */
     bool read_only_root, stdin_open, tty;
-    const json_t *liveness_probe, *readiness_probe, *startup_probe,
-        *lifecycle; /* kept as written; NULL: none */
+    const json_t *lifecycle;              /* kept as written; NULL: none */
+    wh_probe_spec probes[WH_PROBE_KINDS]; /* by wh_probe_kind */
 } wh_container_spec;
 
 typedef enum { WH_VOLUME_EMPTY_DIR, WH_VOLUME_HOST_PATH, WH_VOLUME_FILES } wh_volume_kind;
@@ -146,7 +147,7 @@ typedef struct wh_pod_spec {
     const char **pull_secrets;                   /* NULL-terminated or NULL */
     const char **readiness_gates;                /* condition types; NULL-terminated or NULL */
     wh_resources resources;                      /* pod-level ones */
-    wh_strv remarks; /* sentences: what was accepted and is not acted on (probes, hooks): one event each */
+    wh_strv remarks; /* sentences: what was accepted and is not acted on (hooks): one event each */
 } wh_pod_spec;
 
 /* Takes a reference to `object`; on success the spec owns it. -EINVAL: a field is missing or has the wrong

@@ -279,8 +279,6 @@ static int signal_number(const char *name)
 static void read_hooks(reader *r, const at *place, wh_container_spec *c)
 {
     static const char *const hooks[] = {"postStart", "preStop"};
-    static const char *const probes[] = {"livenessProbe", "readinessProbe", "startupProbe"};
-    const json_t **probe_slots[] = {&c->liveness_probe, &c->readiness_probe, &c->startup_probe};
     at lifecycle = read_object(r, place, "lifecycle");
     const char *signal_name = read_str(r, &lifecycle, "stopSignal", NULL);
     c->lifecycle = lifecycle.v;
@@ -301,13 +299,9 @@ static void read_hooks(reader *r, const at *place, wh_container_spec *c)
         else if (hook.v != NULL && !sleeps)
             read_remark(r, "container '%s': the %s hook is accepted, but is not run yet.", c->name, hooks[i]);
     }
-    for (size_t i = 0; i < WH_ARRAY_LEN(probes); i++) {
-        at probe = read_object(r, place, probes[i]);
-        *probe_slots[i] = probe.v;
-        if (probe.v != NULL)
-            read_remark(r, "container '%s': the %s is accepted, but probes are not run yet.", c->name,
-                        probes[i]);
-    }
+    read_probe(r, place, "startupProbe", c, WH_PROBE_STARTUP);
+    read_probe(r, place, "livenessProbe", c, WH_PROBE_LIVENESS);
+    read_probe(r, place, "readinessProbe", c, WH_PROBE_READINESS);
 }
 
 static void read_security(reader *r, const at *place, const wh_pod_spec *spec, wh_container_spec *c)

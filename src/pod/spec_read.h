@@ -59,7 +59,8 @@ bool is_inner_path(const char *s);
 /* Absolute, otherwise the same; one '/' at the end is fine, ':' is not. */
 bool is_guest_path(const char *s);
 
-/* spec_container.c, spec_volume.c */
+/* spec_container.c, spec_probe.c, spec_volume.c */
+void read_probe(reader *r, const at *place, const char *key, wh_container_spec *c, wh_probe_kind kind);
 void read_container(reader *r, const at *place, const wh_pod_spec *spec, wh_container_spec *c);
 void free_container(wh_container_spec *c);
 void read_volume(reader *r, const at *place, wh_volume_spec *v);

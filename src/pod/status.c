@@ -118,7 +118,7 @@ static json_t *container_status(const wh_lifecycle *lc, size_t i)
     else if (life->end.set)
         json_object_set_new(o, "containerID", container_id(spec, i, life->end.attempt));
     json_object_set_new(o, "ready", json_boolean(life->ready));
-    json_object_set_new(o, "started", json_boolean(running));
+    json_object_set_new(o, "started", json_boolean(life->healthy));
     json_object_set_new(o, "restartCount", json_integer(life->attempt));
     json_object_set_new(o, "state", container_state(spec, i, life));
     const wh_container_end *last = ended ? &life->last : &life->end;

@@ -124,9 +124,10 @@ TEST(a_pod_with_everything)
     CHECK(c->termination_from_log);
     CHECK_INT(c->stop_signal, ==, SIGINT);
     CHECK_INT(c->run_as_user, ==, 1000);
-    CHECK(c->liveness_probe != NULL);
-    CHECK_INT(wh_strv_len(spec->remarks), ==, 1);
-    CHECK_CONTAINS(spec->remarks[0], "probes are not run yet");
+    CHECK_INT(c->probes[WH_PROBE_LIVENESS].action, ==, WH_PROBE_HTTP);
+    CHECK_INT(c->probes[WH_PROBE_LIVENESS].period, ==, 10 * WH_SEC);
+    CHECK_INT(c->probes[WH_PROBE_READINESS].action, ==, WH_PROBE_NONE);
+    CHECK_INT(wh_strv_len(spec->remarks), ==, 0);
     CHECK(spec->volumes[0].memory);
     CHECK_INT(wh_quantity_units(spec->volumes[0].size_limit), ==, 1 << 20);
     CHECK_INT(spec->volumes[1].n_sources, ==, 3);
