@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The feeder of the HTTP/1 request codec: finds the borders of heads, chunks and trailers, one byte class at a time, so
- * that every split of the input gives the same events. What is inside is the matter of h1_parse.c. RFC 9112. */
+/* The feeder of the HTTP/1 codec: finds the borders of heads, chunks and trailers, one byte class at a time, so that
+ * every split of the input gives the same events. What is inside is the matter of h1_parse.c. RFC 9112. */
 #include "http/h1_private.h"
+
+#define EAGER_BYTES \
+    ((size_t)1024) /* a head that comes whole and is no longer is parsed without looking for its end first */
 
 const wh_h1_limits wh_h1_limits_default = {
     .line_bytes = WH_HTTP_LINE_BYTES_MAX,
@@ -10,11 +13,29 @@ const wh_h1_limits wh_h1_limits_default = {
     .body_bytes = WH_HTTP_BODY_BYTES_MAX,
 };
 
+const wh_h1_limits wh_h1_limits_response = {
+    .line_bytes = WH_HTTP_LINE_BYTES_MAX,
+    .head_bytes = WH_HTTP_HEAD_BYTES_MAX,
+    .fields = WH_HTTP_FIELDS_MAX,
+    .body_bytes = INT64_MAX,
+};
+
 void wh_h1_init(wh_h1 *h, const wh_h1_limits *limits)
 {
     *h = (wh_h1){.limits = limits == NULL ? wh_h1_limits_default : *limits, .state = H1_START};
-    wh_buf_init(&h->head, h->limits.head_bytes);
-    wh_buf_init(&h->tail, WH_HTTP_TRAILER_BYTES_MAX);
+    wh_buf_init(&h->head, WH_MAX(h->limits.head_bytes, EAGER_BYTES) + H1_SLACK);
+    wh_buf_init(&h->tail, WH_HTTP_TRAILER_BYTES_MAX + H1_SLACK);
+}
+
+void wh_h1_init_response(wh_h1 *h, const wh_h1_limits *limits)
+{
+    wh_h1_init(h, limits == NULL ? &wh_h1_limits_response : limits);
+    h->response = true;
+}
+
+void wh_h1_asked_for(wh_h1 *h, wh_h1_asked asked)
+{
+    h->asked = asked;
 }
 
 void wh_h1_done(wh_h1 *h)
@@ -34,107 +55,172 @@ bool wh_h1_idle(const wh_h1 *h)
 
 static void begin_message(wh_h1 *h)
 {
-    wh_buf_reset(&h->head);
-    wh_buf_reset(&h->tail);
-    h->method = h->target = h->path = h->query = (wh_str){NULL, 0};
+    h->head.len = h->tail.len = 0;
+    h->head.failed = h->tail.failed = false;
     h->n_fields = h->n_trailers = 0;
-    h->chunked = h->has_length = h->keep_alive = h->expect_continue = h->upgrade = false;
+    h->chunked = h->has_length = h->until_close = h->keep_alive = h->expect_continue = h->upgrade = false;
     h->length = h->left = h->body_seen = 0;
-    h->empty_lines = 0;
+    h->empty_lines = h->line_bytes = 0;
     h->in_line = true;
     h->state = H1_HEAD;
 }
 
-/* Bytes up to the next CR, LF or NUL. Eight at a time as long as none of them is a control character below 0x0e. */
+/* Bytes up to the next CR, LF or NUL. */
 static size_t plain_span(const char *p, size_t n)
 {
     size_t i = 0;
-    for (; i + sizeof(uint64_t) <= n; i += sizeof(uint64_t)) {
-        uint64_t w;
-        memcpy(&w, p + i, sizeof(w));
-        if (((w - 0x0e0e0e0e0e0e0e0eu) & ~w & 0x8080808080808080u) != 0)
-            break;
-    }
-    while (i < n && p[i] != '\r' && p[i] != '\n' && p[i] != '\0')
+    while (i < n) {
+        if (n - i >= sizeof(uint64_t)) {
+            uint64_t controls = wh_h1_controls(p + i);
+            if (controls == 0) {
+                i += sizeof(uint64_t);
+                continue;
+            }
+            i += (size_t)__builtin_ctzll(controls) / 8;
+        }
+        if (p[i] == '\r' || p[i] == '\n' || p[i] == '\0')
+            return i;
         i++;
-    return i;
+    }
+    return n;
 }
 
-/* The line that just ended is empty: the head, or the trailer section, is complete. */
-static bool ends_section(const wh_buf *b)
+static void begin_body(wh_h1 *h)
 {
-    return b->len == 2 || (b->len >= 4 && memcmp(b->p + b->len - 4, "\r\n\r\n", 4) == 0);
+    if (h->chunked)
+        h->state = H1_CHUNK_LINE;
+    else if (h->until_close)
+        h->state = H1_BODY_CLOSE;
+    else
+        h->state = h->length > 0 ? H1_BODY : H1_ENDING;
+    h->left = h->length;
 }
 
-/* `text` of the n bytes are no line end. */
-static int append_head(wh_h1 *h, const char *p, size_t n, size_t text)
+/* The usual case: the whole of a small head is there, and nothing is wrong with it. Returns how long it is, and 0 when
+ * it is not so: then the message is where it began, and the long way below says what is missing or wrong. */
+static size_t try_whole_head(wh_h1 *h, const char *p, size_t n)
 {
-    if (h->in_line && text > 0 && h->head.len + text > h->limits.line_bytes)
+    n = WH_MIN(n, EAGER_BYTES);
+    if (h->head.cap < EAGER_BYTES + H1_SLACK && wh_buf_reserve(&h->head, EAGER_BYTES + H1_SLACK) < 0)
+        return 0; /* the long way says so */
+    memcpy(h->head.p, p, n);
+    h->head.p[n] = '\0';
+    h->head.len = n;
+    size_t bytes = 0;
+    if (wh_h1_parse_head(h, &bytes) == 0 && bytes <= h->limits.line_bytes && bytes <= h->limits.head_bytes) {
+        h->head.len = bytes;
+        begin_body(h);
+        return bytes;
+    }
+    h->status = 0;
+    h->rule = NULL;
+    begin_message(h);
+    return 0;
+}
+
+/* Where the feeder is in a head: [from, at) is looked at, but not yet in h->head. Copying waits until the head is
+ * complete or the input ends: one copy for a head that comes whole. */
+typedef struct cursor {
+    const char *from, *at, *end;
+} cursor;
+
+/* Text lengthens the line; it and line ends lengthen the head. */
+static int check_sizes(wh_h1 *h, const cursor *k, size_t text)
+{
+    h->line_bytes += text;
+    if (h->in_line && text > 0 && h->line_bytes > h->limits.line_bytes)
         return wh_h1_refuse(h, 414, "line-size");
-    int r = wh_buf_append(&h->head, p, n);
-    return r == -ENOBUFS ? wh_h1_refuse(h, 431, "head-size") : r;
+    if (h->head.len + (size_t)(k->at - k->from) > h->limits.head_bytes)
+        return wh_h1_refuse(h, 431, "head-size");
+    return 0;
 }
 
-/* RFC 9112 2.2: one empty line before the request line is passed over; a client that sends two is lost. */
-static int end_head_line(wh_h1 *h)
+static int copy_head(wh_h1 *h, cursor *k)
 {
-    if (h->head.len == 2) {
-        if (h->empty_lines++ > 0)
+    int r = wh_buf_append(&h->head, k->from, (size_t)(k->at - k->from));
+    k->from = k->at;
+    return r;
+}
+
+/* Behind a CRLF. Returns 1 when the head is complete. RFC 9112 2.2: one empty line before the request line is passed
+ * over; a client that sends two is lost. */
+static int end_head_line(wh_h1 *h, cursor *k)
+{
+    bool empty = h->line_bytes == 0;
+    h->line_bytes = 0;
+    if (empty && h->in_line) {
+        if (h->response || h->empty_lines++ > 0)
             return wh_h1_refuse(h, 400, "empty-lines");
         wh_buf_reset(&h->head);
+        k->from = k->at;
         return 0;
     }
     h->in_line = false;
-    if (!ends_section(&h->head))
+    if (!empty)
         return 0;
-    int r = wh_h1_parse_head(h);
+    int r = copy_head(h, k);
+    if (r == 0)
+        r = wh_buf_reserve(&h->head, H1_SLACK);
+    size_t bytes = 0;
+    if (r == 0)
+        r = wh_h1_parse_head(h, &bytes);
     if (r < 0)
         return r;
-    h->left = h->length;
-    h->state = h->chunked ? H1_CHUNK_LINE : h->left > 0 ? H1_BODY : H1_ENDING;
+    wh_assert(bytes == h->head.len);
+    begin_body(h);
     return 1;
 }
 
-/* The LF that must follow a CR. */
-static int feed_head_lf(wh_h1 *h, const char *at)
+/* The end of the text of a line: its CR, when it is one. */
+static int feed_head_cr(wh_h1 *h, cursor *k, size_t text)
 {
-    if (*at != '\n')
-        return wh_h1_refuse(h, 400, "bare-cr");
-    h->state = H1_HEAD;
-    int r = append_head(h, at, 1, 0);
-    return r < 0 ? r : end_head_line(h);
+    k->at += text;
+    int r = check_sizes(h, k, text);
+    if (r < 0 || k->at == k->end)
+        return r;
+    if (*k->at != '\r')
+        return wh_h1_refuse(h, 400, *k->at == '\n' ? "bare-lf" : "nul");
+    k->at++;
+    h->state = H1_HEAD_CR;
+    return check_sizes(h, k, 0);
 }
 
-/* Text up to a line end, with the line end when it is there whole, or one CR. */
-static int feed_head_text(wh_h1 *h, const char *at, size_t n, size_t *ret_took)
+/* The LF that must follow a CR. */
+static int feed_head_lf(wh_h1 *h, cursor *k)
 {
-    size_t text = plain_span(at, n);
-    bool line = n - text >= 2 && at[text] == '\r' && at[text + 1] == '\n';
-    *ret_took = line ? text + 2 : text;
-    if (text == 0 && !line) {
-        if (*at != '\r')
-            return wh_h1_refuse(h, 400, *at == '\n' ? "bare-lf" : "nul");
-        h->state = H1_HEAD_CR;
-        *ret_took = 1;
-    }
-    int r = append_head(h, at, *ret_took, text);
-    return r < 0 || !line ? r : end_head_line(h);
+    if (*k->at != '\n')
+        return wh_h1_refuse(h, 400, "bare-cr");
+    k->at++;
+    h->state = H1_HEAD;
+    int r = check_sizes(h, k, 0);
+    return r < 0 ? r : end_head_line(h, k);
 }
 
 /* Returns 1 when the head is complete. */
 static int feed_head(wh_h1 *h, const char *p, size_t n, size_t *used)
 {
-    while (*used < n) {
-        size_t took = 1;
-        int r = h->state == H1_HEAD_CR ? feed_head_lf(h, p + *used)
-                                       : feed_head_text(h, p + *used, n - *used, &took);
-        if (r < 0)
-            return r;
-        *used += took;
-        if (r > 0)
-            return 1;
+    cursor k = {p + *used, p + *used, p + n};
+    int r = 0;
+    while (r == 0 && k.at < k.end) {
+        if (h->state == H1_HEAD_CR)
+            r = feed_head_lf(h, &k);
+        else
+            r = feed_head_cr(h, &k, plain_span(k.at, (size_t)(k.end - k.at)));
     }
-    return 0;
+    if (r == 0)
+        r = copy_head(h, &k);
+    if (r >= 0)
+        *used = (size_t)(k.at - p);
+    return r;
+}
+
+/* The first bytes of a message. Returns 1 when its head is complete. */
+static int feed_first(wh_h1 *h, const char *p, size_t n, size_t *used)
+{
+    begin_message(h);
+    size_t bytes = try_whole_head(h, p + *used, n - *used);
+    *used += bytes;
+    return bytes > 0 ? 1 : feed_head(h, p, n, used);
 }
 
 static int end_chunk_line(wh_h1 *h)
@@ -184,10 +270,13 @@ static int feed_chunk_line(wh_h1 *h, const char *p, size_t n, size_t *used)
 /* Returns 1 when there were trailers to tell of. */
 static int end_trailer_line(wh_h1 *h)
 {
+    const wh_buf *b = &h->tail;
     h->state = H1_TRAILERS;
-    if (!ends_section(&h->tail))
-        return 0;
-    int r = wh_h1_parse_fields(h, h->tail.p, h->tail.len - 2, true);
+    if (b->len != 2 && (b->len < 4 || memcmp(b->p + b->len - 4, "\r\n\r\n", 4) != 0))
+        return 0; /* the line that just ended is not empty */
+    int r = wh_buf_reserve(&h->tail, H1_SLACK);
+    if (r == 0)
+        r = wh_h1_parse_trailers(h);
     if (r < 0)
         return r;
     h->state = H1_ENDING;
@@ -201,9 +290,9 @@ static int feed_trailers(wh_h1 *h, const char *p, size_t n, size_t *used)
         bool after_cr = h->state == H1_TRAILERS_CR;
         if (after_cr != (c == '\n') || c == '\0')
             return wh_h1_refuse(h, 400, c == '\0' ? "nul" : after_cr ? "bare-cr" : "bare-lf");
-        int r = wh_buf_putc(&h->tail, c);
-        if (r == -ENOBUFS)
+        if (h->tail.len >= WH_HTTP_TRAILER_BYTES_MAX)
             return wh_h1_refuse(h, 400, "trailer-size");
+        int r = wh_buf_putc(&h->tail, c);
         if (r == 0 && c == '\n')
             r = end_trailer_line(h);
         else if (c == '\r')
@@ -219,6 +308,11 @@ static int feed_trailers(wh_h1 *h, const char *p, size_t n, size_t *used)
 
 static void feed_body(wh_h1 *h, const char *p, size_t n, size_t *used, wh_h1_event *event)
 {
+    if (h->state == H1_BODY_CLOSE) {
+        *event = (wh_h1_event){WH_H1_BODY, {p + *used, n - *used}};
+        *used = n;
+        return;
+    }
     size_t take = (size_t)WH_MIN((uint64_t)(n - *used), h->left);
     *event = (wh_h1_event){WH_H1_BODY, {p + *used, take}};
     *used += take;
@@ -248,14 +342,16 @@ static int step(wh_h1 *h, const char *p, size_t n, size_t *used, wh_h1_event *ev
     int r = 0;
     switch (h->state) {
     case H1_START:
-        begin_message(h);
-        return 0;
+        r = feed_first(h, p, n, used);
+        event->kind = r > 0 ? WH_H1_HEAD : WH_H1_NONE;
+        return r;
     case H1_HEAD:
     case H1_HEAD_CR:
         r = feed_head(h, p, n, used);
         event->kind = r > 0 ? WH_H1_HEAD : WH_H1_NONE;
         return r;
     case H1_BODY:
+    case H1_BODY_CLOSE:
     case H1_CHUNK_DATA:
         feed_body(h, p, n, used, event);
         return 0;
@@ -283,7 +379,7 @@ int wh_h1_feed(wh_h1 *h, const void *p, size_t n, size_t *ret_used, wh_h1_event 
     wh_h1_event event = {WH_H1_NONE, {NULL, 0}};
     if (h->state == H1_REFUSED)
         return -EBADMSG;
-    while (event.kind == WH_H1_NONE && h->state != H1_ENDING && used < n) {
+    while (used < n && h->state != H1_ENDING && event.kind == WH_H1_NONE) {
         int r = step(h, p, n, &used, &event);
         if (r < 0)
             return r;
@@ -293,6 +389,21 @@ int wh_h1_feed(wh_h1 *h, const void *p, size_t n, size_t *ret_used, wh_h1_event 
         h->state = H1_START;
     }
     *ret_used = used;
+    *ret_event = event;
+    return 0;
+}
+
+int wh_h1_eof(wh_h1 *h, wh_h1_event *ret_event)
+{
+    wh_h1_event event = {WH_H1_NONE, {NULL, 0}};
+    if (h->state == H1_REFUSED)
+        return -EBADMSG;
+    if (h->state == H1_BODY_CLOSE || h->state == H1_ENDING) {
+        event.kind = WH_H1_END;
+        h->state = H1_START;
+    } else if (h->state != H1_START) {
+        return wh_h1_refuse(h, 400, "truncated");
+    }
     *ret_event = event;
     return 0;
 }

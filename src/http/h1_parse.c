@@ -6,16 +6,10 @@
 
 int wh_h1_refuse(wh_h1 *h, int status, const char *rule)
 {
-    h->status = status;
+    h->status = h->response ? 502 : status;
     h->rule = rule;
     h->state = H1_REFUSED;
     return -EBADMSG;
-}
-
-static bool str_is(wh_str s, const char *lit)
-{
-    size_t n = strlen(lit);
-    return s.n == n && memcmp(s.p, lit, n) == 0;
 }
 
 static bool str_is_nocase(wh_str s, const char *lit)
@@ -26,106 +20,157 @@ static bool str_is_nocase(wh_str s, const char *lit)
 
 /* ---- fields ---- */
 
-static int push_field(wh_h1 *h, bool trailer, wh_str name, wh_str value)
+static int grow_fields(wh_h1_field **list, size_t *cap)
 {
-    wh_h1_field **list = trailer ? &h->trailers : &h->fields;
-    size_t *count = trailer ? &h->n_trailers : &h->n_fields;
-    size_t max = trailer ? WH_HTTP_TRAILERS_MAX : h->limits.fields;
-    if (*count >= max)
-        return trailer ? wh_h1_refuse(h, 400, "trailer-count") : wh_h1_refuse(h, 431, "field-count");
-    size_t *cap = trailer ? &h->trailers_cap : &h->fields_cap;
-    if (*count == *cap) {
-        size_t room = *cap == 0 ? 16 : *cap * 2;
-        wh_h1_field *grown = realloc(*list, room * sizeof(**list));
-        if (grown == NULL)
-            return -ENOMEM;
-        *list = grown;
-        *cap = room;
-    }
-    (*list)[(*count)++] = (wh_h1_field){name, value};
+    size_t room = *cap == 0 ? 16 : *cap * 2;
+    wh_h1_field *grown = realloc(*list, room * sizeof(**list));
+    if (grown == NULL)
+        return -ENOMEM;
+    *list = grown;
+    *cap = room;
     return 0;
 }
 
-/* RFC 9110 6.5.1: what frames, routes or authenticates means nothing in a trailer and is dropped. */
-static bool is_forbidden_trailer(wh_str name)
+static bool is_blank(char c)
 {
-    static const char *const names[] = {"transfer-encoding",
-                                        "content-length",
-                                        "host",
-                                        "trailer",
-                                        "connection",
-                                        "te",
-                                        "upgrade",
-                                        "expect",
-                                        "authorization",
-                                        "content-encoding",
-                                        "content-type",
-                                        "content-range",
-                                        "max-forwards",
-                                        "cache-control",
-                                        "range",
-                                        "cookie",
-                                        "proxy-authorization"};
-    for (size_t i = 0; i < WH_ARRAY_LEN(names); i++)
-        if (str_is(name, names[i]))
-            return true;
-    return false;
+    return c == ' ' || c == '\t';
 }
 
-/* complexity: one grammar, read from left to right. */
-static int parse_field(wh_h1 *h, char *p, size_t n, bool trailer)
+/* Says what is wrong with the name of the field line at p. */
+static __attribute__((cold, noinline)) int refuse_name(wh_h1 *h, const char *p)
 {
-    if (n == 0 || p[0] == ' ' || p[0] == '\t')
+    const char *end = p + strcspn(p, "\r");
+    if (is_blank(*p))
         return wh_h1_refuse(h, 400, "obs-fold");
-    char *colon = memchr(p, ':', n);
-    if (colon == NULL)
-        return wh_h1_refuse(h, 400, "field-colon");
-    wh_str name = {p, (size_t)(colon - p)};
-    if (!wh_h1_is_token(name))
-        return wh_h1_refuse(h, 400, "field-name");
-    for (size_t i = 0; i < name.n; i++)
-        if (p[i] >= 'A' && p[i] <= 'Z')
-            p[i] = (char)(p[i] - 'A' + 'a');
-    wh_str value = {colon + 1, n - name.n - 1};
-    for (size_t i = 0; i < value.n; i++)
-        if (!wh_h1_is(value.p[i], H1_VALUE))
-            return wh_h1_refuse(h, 400, "field-value");
-    while (value.n > 0 && (value.p[0] == ' ' || value.p[0] == '\t'))
-        value = (wh_str){value.p + 1, value.n - 1};
-    while (value.n > 0 && (value.p[value.n - 1] == ' ' || value.p[value.n - 1] == '\t'))
-        value.n--;
-    if (trailer && is_forbidden_trailer(name))
-        return 0;
-    return push_field(h, trailer, name, value);
+    return wh_h1_refuse(h, 400, memchr(p, ':', (size_t)(end - p)) != NULL ? "field-name" : "field-colon");
 }
 
-int wh_h1_parse_fields(wh_h1 *h, char *p, size_t n, bool trailer)
+/* The first control character but TAB, or DEL, at p or behind it. There is one: at least the buffer's NUL. */
+static char *value_end(char *p)
 {
-    while (n > 0) {
-        char *end = memchr(p, '\r', n); /* the feeder let no CR in but before LF */
-        wh_assert(end != NULL);
-        int r = parse_field(h, p, (size_t)(end - p), trailer);
+    for (;;) {
+        uint64_t controls = wh_h1_controls(p);
+        if (controls == 0) {
+            p += sizeof(controls);
+            continue;
+        }
+        p += (size_t)__builtin_ctzll(controls) / 8;
+        if (*p != '\t')
+            return p;
+        p++;
+    }
+}
+
+/* One field line with its CRLF; *p moves behind it. Its name becomes lower case in place. */
+static inline int parse_field(wh_h1 *h, char **p, wh_h1_field *ret)
+{
+    char *name = *p;
+    size_t n = 0;
+    for (char c; (c = wh_h1_name_byte[(unsigned char)name[n]]) != 0; n++)
+        name[n] = c;
+    if (name[n] != ':' || n == 0)
+        return refuse_name(h, name);
+    char *value = name + n + 1;
+    char *end = value_end(value);
+    if (end[0] != '\r' || end[1] != '\n')
+        return wh_h1_refuse(h, 400, "field-value");
+    *p = end + 2;
+    while (is_blank(*value))
+        value++;
+    while (end > value && is_blank(end[-1]))
+        end--;
+    *ret = (wh_h1_field){{name, n}, {value, (size_t)(end - value)}};
+    return 0;
+}
+
+/* The fields that decide how a message is read: which there are, which twice, and where in h->fields. */
+enum { HOST = 1, LENGTH = 2, ENCODING = 4, EXPECT = 8, CONNECTION = 16, UPGRADE = 32 };
+
+typedef struct special {
+    unsigned seen, twice;
+    unsigned host, length, encoding, expect;
+} special;
+
+static inline void note_special(special *s, wh_str name, unsigned at)
+{
+    unsigned which = 0;
+    switch (name.n) {
+    case 4:
+        which = wh_h1_str_is(name, "host") ? HOST : 0;
+        break;
+    case 6:
+        which = wh_h1_str_is(name, "expect") ? EXPECT : 0;
+        break;
+    case 7:
+        which = wh_h1_str_is(name, "upgrade") ? UPGRADE : 0;
+        break;
+    case 10:
+        which = wh_h1_str_is(name, "connection") ? CONNECTION : 0;
+        break;
+    case 14:
+        which = wh_h1_str_is(name, "content-length") ? LENGTH : 0;
+        break;
+    case 17:
+        which = wh_h1_str_is(name, "transfer-encoding") ? ENCODING : 0;
+        break;
+    default:
+        break;
+    }
+    if (which == 0)
+        return;
+    s->twice |= s->seen & which;
+    s->seen |= which;
+    s->host = which == HOST ? at : s->host;
+    s->length = which == LENGTH ? at : s->length;
+    s->encoding = which == ENCODING ? at : s->encoding;
+    s->expect = which == EXPECT ? at : s->expect;
+}
+
+/* Up to the empty line; *p moves behind it. */
+static int parse_fields(wh_h1 *h, char **p, special *s)
+{
+    char *at = *p;
+    while (*at != '\r') {
+        if (h->n_fields == h->fields_cap && grow_fields(&h->fields, &h->fields_cap) < 0)
+            return -ENOMEM;
+        wh_h1_field *field = &h->fields[h->n_fields];
+        int r = parse_field(h, &at, field);
         if (r < 0)
             return r;
-        n -= (size_t)(end - p) + 2;
-        p = end + 2;
+        if (h->n_fields >= h->limits.fields)
+            return wh_h1_refuse(h, 431, "field-count");
+        note_special(s, field->name, (unsigned)h->n_fields++);
+    }
+    if (at[1] != '\n')
+        return wh_h1_refuse(h, 400, "bare-cr");
+    *p = at + 2;
+    return 0;
+}
+
+int wh_h1_parse_trailers(wh_h1 *h)
+{
+    char *p = h->tail.p;
+    while (*p != '\r') {
+        wh_h1_field field;
+        int r = parse_field(h, &p, &field);
+        if (r < 0)
+            return r;
+        if (wh_h1_is_forbidden_trailer(field.name)) /* means nothing here and is dropped */
+            continue;
+        if (h->n_trailers >= WH_HTTP_TRAILERS_MAX)
+            return wh_h1_refuse(h, 400, "trailer-count");
+        if (h->n_trailers == h->trailers_cap && grow_fields(&h->trailers, &h->trailers_cap) < 0)
+            return -ENOMEM;
+        h->trailers[h->n_trailers++] = field;
     }
     return 0;
 }
 
-/* ---- the request line ---- */
-
-static bool is_authority(wh_str s)
-{
-    for (size_t i = 0; i < s.n; i++)
-        if (!wh_h1_is(s.p[i], H1_HOST))
-            return false;
-    return true;
-}
+/* ---- the first line ---- */
 
 static void split_query(wh_h1 *h, wh_str path)
 {
-    const char *mark = path.n == 0 ? NULL : memchr(path.p, '?', path.n);
+    const char *mark = path.n <= 1 ? NULL : memchr(path.p, '?', path.n);
     h->path = path;
     h->query = WH_STR("");
     if (mark != NULL) {
@@ -134,31 +179,26 @@ static void split_query(wh_h1 *h, wh_str path)
     }
 }
 
-/* complexity: one grammar, four alternatives. RFC 9112 3.2. *ret_authority is what the target itself names,
- * or {NULL, 0}. */
+/* complexity: one grammar, four alternatives. RFC 9112 3.2; h->target is not empty and of its alphabet. *ret_authority is what the target
+ * itself names, or {NULL, 0}. */
 static int parse_target(wh_h1 *h, wh_str *ret_authority)
 {
     wh_str t = h->target;
-    for (size_t i = 0; i < t.n; i++) {
-        unsigned char c = (unsigned char)t.p[i];
-        if (c <= 0x20 || c >= 0x7f || c == '#')
-            return wh_h1_refuse(h, 400, "target");
-    }
     *ret_authority = (wh_str){NULL, 0};
     h->path = h->query = WH_STR("");
-    if (str_is(h->method, "CONNECT")) {
-        if (t.n == 0 || !is_authority(t) || memchr(t.p, ':', t.n) == NULL)
+    if (t.p[0] == '/' && !wh_h1_str_is(h->method, "CONNECT")) {
+        split_query(h, t);
+        return 0;
+    }
+    if (wh_h1_str_is(h->method, "CONNECT")) {
+        if (!wh_h1_all(t, H1_HOST) || memchr(t.p, ':', t.n) == NULL)
             return wh_h1_refuse(h, 400, "target");
         *ret_authority = t;
         return 0;
     }
-    if (str_is(t, "*")) {
+    if (wh_h1_str_is(t, "*")) {
         h->path = t;
-        return str_is(h->method, "OPTIONS") ? 0 : wh_h1_refuse(h, 400, "target");
-    }
-    if (t.n > 0 && t.p[0] == '/') {
-        split_query(h, t);
-        return 0;
+        return wh_h1_str_is(h->method, "OPTIONS") ? 0 : wh_h1_refuse(h, 400, "target");
     }
     size_t skip = t.n > 7 && strncasecmp(t.p, "http://", 7) == 0    ? 7
                   : t.n > 8 && strncasecmp(t.p, "https://", 8) == 0 ? 8
@@ -170,7 +210,7 @@ static int parse_target(wh_h1 *h, wh_str *ret_authority)
     while (n < rest.n && rest.p[n] != '/' && rest.p[n] != '?')
         n++;
     *ret_authority = (wh_str){rest.p, n};
-    if (n == 0 || !is_authority(*ret_authority))
+    if (n == 0 || !wh_h1_all(*ret_authority, H1_HOST))
         return wh_h1_refuse(h, 400, "target");
     split_query(h, (wh_str){rest.p + n, rest.n - n});
     if (h->path.n == 0)
@@ -178,32 +218,69 @@ static int parse_target(wh_h1 *h, wh_str *ret_authority)
     return 0;
 }
 
-static int parse_version(wh_h1 *h, wh_str v)
+/* Eight bytes at v, which may reach past the line, but not past the buffer. */
+static int parse_version(wh_h1 *h, const char *v)
 {
-    if (v.n != 8 || memcmp(v.p, "HTTP/", 5) != 0 || v.p[6] != '.' || v.p[5] < '0' || v.p[5] > '9' ||
-        v.p[7] < '0' || v.p[7] > '9')
+    if (memcmp(v, "HTTP/1.1", 8) == 0) {
+        h->minor = 1;
+        return 0;
+    }
+    if (memcmp(v, "HTTP/", 5) != 0 || v[6] != '.' || v[5] < '0' || v[5] > '9' || v[7] < '0' || v[7] > '9')
         return wh_h1_refuse(h, 400, "version");
-    if (v.p[5] != '1')
+    if (v[5] != '1')
         return wh_h1_refuse(h, 505, "version");
-    h->minor = v.p[7] == '0' ? 0 : 1;
+    h->minor = v[7] == '0' ? 0 : 1;
     return 0;
 }
 
-static int parse_request_line(wh_h1 *h, wh_str line, wh_str *ret_authority)
+/* *p moves behind the line's CRLF. Reads no further than the line: a CR is of no alphabet. */
+static int parse_request_line(wh_h1 *h, char **p, wh_str *ret_authority)
 {
-    const char *first = line.n == 0 ? NULL : memchr(line.p, ' ', line.n);
-    if (first == NULL)
+    char *at = *p;
+    while (wh_h1_is(*at, H1_TOKEN))
+        at++;
+    if (*at != ' ' || at == *p)
+        return wh_h1_refuse(h, 400, at[strcspn(at, " \r")] == ' ' ? "method" : "request-line");
+    h->method = (wh_str){*p, (size_t)(at - *p)};
+    const char *target = ++at;
+    while (wh_h1_is(*at, H1_TARGET))
+        at++;
+    bool clean = *at == ' ';
+    if (!clean) /* what is wrong with the line as a whole is said first */
+        at += strcspn(at, " \r");
+    if (*at != ' ' || at == target)
         return wh_h1_refuse(h, 400, "request-line");
-    h->method = (wh_str){line.p, (size_t)(first - line.p)};
-    if (!wh_h1_is_token(h->method))
-        return wh_h1_refuse(h, 400, "method");
-    wh_str rest = {first + 1, line.n - h->method.n - 1};
-    const char *second = rest.n == 0 ? NULL : memchr(rest.p, ' ', rest.n);
-    if (second == NULL || second == rest.p)
-        return wh_h1_refuse(h, 400, "request-line");
-    h->target = (wh_str){rest.p, (size_t)(second - rest.p)};
-    int r = parse_version(h, (wh_str){second + 1, rest.n - h->target.n - 1});
+    h->target = (wh_str){target, (size_t)(at - target)};
+    at++;
+    if (at[8] != '\r' || at[9] != '\n')
+        return wh_h1_refuse(h, 400, "version");
+    *p = at + 10;
+    int r = parse_version(h, at);
+    if (r == 0 && !clean)
+        return wh_h1_refuse(h, 400, "target");
     return r < 0 ? r : parse_target(h, ret_authority);
+}
+
+/* RFC 9112 4. Some servers leave out the blank before an empty reason; nothing hides there. */
+static int parse_status_line(wh_h1 *h, char **p)
+{
+    char *at = *p;
+    int r = parse_version(h, at);
+    if (r < 0)
+        return r;
+    h->code = 0;
+    for (size_t i = 9; i < 12; i++) {
+        if (at[8] != ' ' || at[i] < '0' || at[i] > '9')
+            return wh_h1_refuse(h, 400, "status-line");
+        h->code = h->code * 10 + (at[i] - '0');
+    }
+    if (h->code < 100 || (at[12] != ' ' && at[12] != '\r'))
+        return wh_h1_refuse(h, 400, "status-line");
+    at = value_end(at + 12);
+    if (at[0] != '\r' || at[1] != '\n')
+        return wh_h1_refuse(h, 400, "status-line");
+    *p = at + 2;
+    return 0;
 }
 
 /* ---- framing ---- */
@@ -251,89 +328,98 @@ static int parse_transfer_encoding(wh_h1 *h, wh_str v)
     return 0;
 }
 
-typedef struct special {
-    wh_str host, length, encoding, expect;
-    unsigned hosts, lengths, encodings;
-} special;
-
-static void find_special(const wh_h1 *h, special *s)
-{
-    for (size_t i = 0; i < h->n_fields; i++) {
-        wh_str name = h->fields[i].name;
-        if (str_is(name, "host")) {
-            s->host = h->fields[i].value;
-            s->hosts++;
-        } else if (str_is(name, "content-length")) {
-            s->length = h->fields[i].value;
-            s->lengths++;
-        } else if (str_is(name, "transfer-encoding")) {
-            s->encoding = h->fields[i].value;
-            s->encodings++;
-        } else if (str_is(name, "expect")) {
-            s->expect = h->fields[i].value;
-        }
-    }
-}
-
 static int check_host(wh_h1 *h, const special *s, wh_str authority)
 {
-    if (s->hosts > 1)
+    if ((s->twice & HOST) != 0)
         return wh_h1_refuse(h, 400, "dup-host");
-    if (s->hosts == 0)
+    if ((s->seen & HOST) == 0)
         return h->minor == 0 ? 0 : wh_h1_refuse(h, 400, "no-host");
-    if (!is_authority(s->host))
+    wh_str host = h->fields[s->host].value;
+    if (!wh_h1_all(host, H1_HOST))
         return wh_h1_refuse(h, 400, "host");
-    if (authority.p != NULL &&
-        (authority.n != s->host.n || strncasecmp(authority.p, s->host.p, authority.n) != 0))
+    if (authority.p != NULL && (authority.n != host.n || strncasecmp(authority.p, host.p, authority.n) != 0))
         return wh_h1_refuse(h, 400, "host-differs");
     return 0;
 }
 
 static int decide_framing(wh_h1 *h, const special *s)
 {
-    if (s->lengths > 0 && s->encodings > 0)
+    if ((s->seen & (LENGTH | ENCODING)) == 0)
+        return 0;
+    if ((s->seen & (LENGTH | ENCODING)) == (LENGTH | ENCODING))
         return wh_h1_refuse(h, 400, "length-and-encoding");
-    if (s->lengths > 1)
+    if ((s->twice & LENGTH) != 0)
         return wh_h1_refuse(h, 400, "dup-content-length");
-    if (s->encodings > 1)
+    if ((s->twice & ENCODING) != 0)
         return wh_h1_refuse(h, 400, "dup-transfer-encoding");
-    if (s->encodings == 1)
-        return h->minor == 0 ? wh_h1_refuse(h, 400, "encoding-in-http10")
-                             : parse_transfer_encoding(h, s->encoding);
-    return s->lengths == 1 ? parse_length(h, s->length) : 0;
+    if ((s->seen & LENGTH) != 0)
+        return parse_length(h, h->fields[s->length].value);
+    if (h->minor == 0)
+        return wh_h1_refuse(h, 400, "encoding-in-http10");
+    return parse_transfer_encoding(h, h->fields[s->encoding].value);
 }
 
-int wh_h1_parse_head(wh_h1 *h)
+static void decide_keep_alive(wh_h1 *h, const special *s)
 {
-    char *line_end = memchr(h->head.p, '\r', h->head.len);
-    wh_assert(line_end != NULL);
-    size_t line = (size_t)(line_end - h->head.p);
-    wh_str authority;
-    int r = parse_request_line(h, (wh_str){h->head.p, line}, &authority);
-    if (r < 0)
-        return r;
-    /* Without the request line's and the last CRLF. */
-    r = wh_h1_parse_fields(h, line_end + 2, h->head.len - line - 4, false);
-    if (r < 0)
-        return r;
+    h->keep_alive = h->minor == 1;
+    if ((s->seen & CONNECTION) == 0)
+        return;
+    h->keep_alive = !wh_h1_has_token(h, "connection", "close") &&
+                    (h->minor == 1 || wh_h1_has_token(h, "connection", "keep-alive"));
+    h->upgrade = h->minor == 1 && (s->seen & UPGRADE) != 0 && wh_h1_has_token(h, "connection", "upgrade");
+}
+
+static int decide_request(wh_h1 *h, const special *s)
+{
+    if ((s->seen & EXPECT) == 0 || h->minor == 0)
+        return 0;
+    if (!str_is_nocase(h->fields[s->expect].value, "100-continue"))
+        return wh_h1_refuse(h, 417, "expect");
+    h->expect_continue = true;
+    return 0;
+}
+
+/* RFC 9112 6.3: some answers have no body, whatever their fields say. One that says otherwise leaves it open where the
+ * next answer begins, so its connection is not used again. */
+static int decide_response(wh_h1 *h)
+{
+    bool framed = h->chunked || h->has_length;
+    bool says_body = h->chunked || h->length > 0;
+    if (h->code == 101 && h->asked != WH_H1_ASKED_UPGRADE)
+        return wh_h1_refuse(h, 400, "switching");
+    if (h->code < 200 && says_body)
+        return wh_h1_refuse(h, 400, "interim-body");
+    bool tunnel = h->asked == WH_H1_ASKED_CONNECT && h->code >= 200 && h->code < 300;
+    if (h->asked == WH_H1_ASKED_HEAD || h->code < 200 || h->code == 204 || h->code == 304 || tunnel) {
+        h->keep_alive = h->keep_alive && !tunnel && (h->code != 204 || !says_body);
+        h->chunked = false;
+        h->length = 0;
+    } else if (!framed) {
+        h->until_close = true;
+        h->keep_alive = false;
+    }
+    return 0;
+}
+
+int wh_h1_parse_head(wh_h1 *h, size_t *ret_bytes)
+{
+    char *p = h->head.p;
+    wh_str authority = {NULL, 0};
+    int r = h->response ? parse_status_line(h, &p) : parse_request_line(h, &p, &authority);
     special s = {0};
-    find_special(h, &s);
-    r = check_host(h, &s, authority);
+    if (r == 0)
+        r = parse_fields(h, &p, &s);
+    if (r == 0 && !h->response)
+        r = check_host(h, &s, authority);
     if (r == 0)
         r = decide_framing(h, &s);
     if (r < 0)
         return r;
-    if (s.expect.p != NULL && h->minor == 1) {
-        if (!str_is_nocase(s.expect, "100-continue"))
-            return wh_h1_refuse(h, 417, "expect");
-        h->expect_continue = true;
-    }
-    h->keep_alive = h->minor == 1 ? !wh_h1_has_token(h, "connection", "close")
-                                  : wh_h1_has_token(h, "connection", "keep-alive") &&
-                                        !wh_h1_has_token(h, "connection", "close");
-    h->upgrade =
-        h->minor == 1 && wh_h1_get(h, "upgrade").p != NULL && wh_h1_has_token(h, "connection", "upgrade");
-    return 0;
+    decide_keep_alive(h, &s);
+    r = h->response ? decide_response(h) : decide_request(h, &s);
+    if (r == 0)
+        *ret_bytes = (size_t)(p - h->head.p);
+    return r;
 }
 
 /* ---- chunks ---- */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The alphabets of RFC 9110, the names of status codes, percent-encoding, and the writer of response heads. */
+/* The alphabets of RFC 9110, the names of status codes, the classes of fields, and percent-encoding. */
 #include "http/h1_private.h"
 
 #include <strings.h>
@@ -7,24 +7,31 @@
 /* Sixteen bytes a line; what is past ASCII (obs-text) may stand in values only. */
 /* clang-format off */
 const uint8_t wh_h1_alphabet[256] = {
-    0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0,
-    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
-    2, 7, 2, 3, 7, 7, 7, 7, 6, 6, 7, 7, 2, 7, 7, 2, /*  !"#$%&'()*+,-./ */
-    7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 6, 6, 2, 6, 2, 2, /* 0123456789:;<=>? */
-    2, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, /* @ABCDEFGHIJKLMNO */
-    7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 6, 2, 6, 3, 7, /* PQRSTUVWXYZ[\]^_ */
-    3, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, /* `abcdefghijklmno */
-    7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 2, 3, 2, 7, 0, /* pqrstuvwxyz{|}~ */
+     0,  0,  0,  0,  0,  0,  0,  0,  0,  2,  0,  0,  0,  0,  0,  0,
+     0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,
+     2, 15, 10,  3, 15, 15, 15, 15, 14, 14, 15, 15, 10, 15, 15, 10, /*  !"#$%&'()*+,-./ */
+    15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 14, 14, 10, 14, 10, 10, /* 0123456789:;<=>? */
+    10, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, /* @ABCDEFGHIJKLMNO */
+    15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 14, 10, 14, 11, 15, /* PQRSTUVWXYZ[\]^_ */
+    11, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, /* `abcdefghijklmno */
+    15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 10, 11, 10, 15,  0, /* pqrstuvwxyz{|}~ */
     [128 ... 255] = H1_VALUE,
+};
+const char wh_h1_name_byte[256] = {
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+    0, '!', 0, '#', '$', '%', '&', '\'', 0, 0, '*', '+', 0, '-', '.', 0,
+    '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 0, 0, 0, 0, 0, 0,
+    0, 'a', 'b', 'c', 'd', 'e', 'f', 'g', 'h', 'i', 'j', 'k', 'l', 'm', 'n', 'o',
+    'p', 'q', 'r', 's', 't', 'u', 'v', 'w', 'x', 'y', 'z', 0, 0, 0, '^', '_',
+    '`', 'a', 'b', 'c', 'd', 'e', 'f', 'g', 'h', 'i', 'j', 'k', 'l', 'm', 'n', 'o',
+    'p', 'q', 'r', 's', 't', 'u', 'v', 'w', 'x', 'y', 'z', 0, '|', 0, '~', 0,
 };
 /* clang-format on */
 
 bool wh_h1_is_token(wh_str s)
 {
-    for (size_t i = 0; i < s.n; i++)
-        if (!wh_h1_is(s.p[i], H1_TOKEN))
-            return false;
-    return s.n > 0;
+    return s.n > 0 && wh_h1_all(s, H1_TOKEN);
 }
 
 static bool is_blank(char c)
@@ -36,10 +43,52 @@ bool wh_h1_is_value(wh_str s)
 {
     if (s.n > 0 && (is_blank(s.p[0]) || is_blank(s.p[s.n - 1])))
         return false;
-    for (size_t i = 0; i < s.n; i++)
-        if (!wh_h1_is(s.p[i], H1_VALUE))
-            return false;
-    return true;
+    size_t i = 0;
+    while (s.n - i >= sizeof(uint64_t) && wh_h1_controls(s.p + i) == 0)
+        i += sizeof(uint64_t);
+    return wh_h1_all((wh_str){s.p + i, s.n - i}, H1_VALUE); /* from the first TAB on, or the rest */
+}
+
+static bool is_one_of(wh_str name, const char *const *names, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (strlen(names[i]) == name.n && memcmp(names[i], name.p, name.n) == 0)
+            return true;
+    return false;
+}
+
+bool wh_h1_is_hop_field(wh_str name)
+{
+    static const char *const names[] = {"connection", "keep-alive",        "proxy-connection", "te",
+                                        "trailer",    "transfer-encoding", "upgrade"};
+    return is_one_of(name, names, WH_ARRAY_LEN(names));
+}
+
+bool wh_h1_is_forbidden_trailer(wh_str name)
+{
+    static const char *const names[] = {"transfer-encoding",
+                                        "content-length",
+                                        "host",
+                                        "trailer",
+                                        "connection",
+                                        "te",
+                                        "upgrade",
+                                        "expect",
+                                        "authorization",
+                                        "content-encoding",
+                                        "content-type",
+                                        "content-range",
+                                        "max-forwards",
+                                        "cache-control",
+                                        "range",
+                                        "cookie",
+                                        "proxy-authorization",
+                                        "keep-alive",
+                                        "proxy-connection",
+                                        "set-cookie",
+                                        "proxy-authenticate",
+                                        "www-authenticate"};
+    return is_one_of(name, names, WH_ARRAY_LEN(names));
 }
 
 const char *wh_h1_reason(int status)
@@ -114,20 +163,6 @@ int wh_percent_decode(wh_str s, bool form, char **ret)
     out[len] = '\0';
     *ret = WH_TAKE(out);
     return 0;
-}
-
-int wh_h1_write_status(wh_buf *out, int status)
-{
-    if (status < 100 || status > 999)
-        return -EINVAL;
-    return wh_buf_printf(out, "HTTP/1.1 %d %s\r\n", status, wh_h1_reason(status));
-}
-
-int wh_h1_write_field(wh_buf *out, const char *name, const char *value)
-{
-    if (!wh_h1_is_token(wh_str_of(name)) || !wh_h1_is_value(wh_str_of(value)))
-        return -EINVAL;
-    return wh_buf_printf(out, "%s: %s\r\n", name, value);
 }
 
 wh_str wh_h1_get(const wh_h1 *h, const char *name)
