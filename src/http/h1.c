@@ -306,13 +306,19 @@ static int feed_trailers(wh_h1 *h, const char *p, size_t n, size_t *used)
     return 0;
 }
 
+static int feed_body_close(wh_h1 *h, const char *p, size_t n, size_t *used, wh_h1_event *event)
+{
+    size_t take = (size_t)WH_MIN((uint64_t)(n - *used), h->limits.body_bytes - h->body_seen);
+    if (take == 0)
+        return wh_h1_refuse(h, 413, "body-size");
+    *event = (wh_h1_event){WH_H1_BODY, {p + *used, take}};
+    *used += take;
+    h->body_seen += take;
+    return 0;
+}
+
 static void feed_body(wh_h1 *h, const char *p, size_t n, size_t *used, wh_h1_event *event)
 {
-    if (h->state == H1_BODY_CLOSE) {
-        *event = (wh_h1_event){WH_H1_BODY, {p + *used, n - *used}};
-        *used = n;
-        return;
-    }
     size_t take = (size_t)WH_MIN((uint64_t)(n - *used), h->left);
     *event = (wh_h1_event){WH_H1_BODY, {p + *used, take}};
     *used += take;
@@ -350,8 +356,9 @@ static int step(wh_h1 *h, const char *p, size_t n, size_t *used, wh_h1_event *ev
         r = feed_head(h, p, n, used);
         event->kind = r > 0 ? WH_H1_HEAD : WH_H1_NONE;
         return r;
-    case H1_BODY:
     case H1_BODY_CLOSE:
+        return feed_body_close(h, p, n, used, event);
+    case H1_BODY:
     case H1_CHUNK_DATA:
         feed_body(h, p, n, used, event);
         return 0;

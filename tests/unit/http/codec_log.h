@@ -8,6 +8,7 @@ typedef struct codec_log {
     wh_h1 h;
     wh_buf out;
     bool in_body, refused;
+    bool ends; /* the stream ends behind the input */
     size_t events;
 } codec_log;
 
@@ -33,6 +34,18 @@ static inline void codec_fields(codec_log *l, const char *what, const wh_h1_fiel
     }
 }
 
+static inline void codec_response_head(codec_log *l)
+{
+    const wh_h1 *h = &l->h;
+    (void)wh_buf_printf(&l->out, "head %d 1.%d %s%s%s%s", h->code, h->minor, h->keep_alive ? "keep" : "close",
+                        h->chunked ? " chunked" : "", h->until_close ? " until-close" : "",
+                        h->upgrade ? " upgrade" : "");
+    if (h->length > 0)
+        (void)wh_buf_printf(&l->out, " length=%llu", (unsigned long long)h->length);
+    (void)wh_buf_putc(&l->out, '\n');
+    codec_fields(l, "field", h->fields, h->n_fields);
+}
+
 static inline void codec_head(codec_log *l)
 {
     const wh_h1 *h = &l->h;
@@ -53,7 +66,10 @@ static inline void codec_event(codec_log *l, const wh_h1_event *event)
     }
     switch (event->kind) {
     case WH_H1_HEAD:
-        codec_head(l);
+        if (l->h.response)
+            codec_response_head(l);
+        else
+            codec_head(l);
         break;
     case WH_H1_BODY:
         if (!l->in_body)
@@ -80,10 +96,27 @@ static inline void codec_init(codec_log *l, const wh_h1_limits *limits)
     wh_buf_init(&l->out, 64UL << 20);
 }
 
+static inline void codec_init_response(codec_log *l, const wh_h1_limits *limits, wh_h1_asked asked, bool ends)
+{
+    *l = (codec_log){.ends = ends};
+    wh_h1_init_response(&l->h, limits);
+    wh_h1_asked_for(&l->h, asked);
+    wh_buf_init(&l->out, 64UL << 20);
+}
+
 static inline void codec_done(codec_log *l)
 {
     wh_h1_done(&l->h);
     wh_buf_done(&l->out);
+}
+
+static inline void codec_refused(codec_log *l)
+{
+    if (l->in_body)
+        (void)wh_buf_putc(&l->out, '\n');
+    l->in_body = false;
+    (void)wh_buf_printf(&l->out, "refuse %d rule=%s\n", l->h.status, l->h.rule);
+    l->refused = true;
 }
 
 /* Returns false when the codec broke one of its own promises. */
@@ -96,11 +129,7 @@ static inline bool codec_feed(codec_log *l, const char *p, size_t n)
         if (r < 0) {
             if (used != SIZE_MAX || r != -EBADMSG || l->h.status < 400 || l->h.rule == NULL)
                 return false;
-            if (l->in_body)
-                (void)wh_buf_putc(&l->out, '\n');
-            l->in_body = false;
-            (void)wh_buf_printf(&l->out, "refuse %d rule=%s\n", l->h.status, l->h.rule);
-            l->refused = true;
+            codec_refused(l);
             return wh_h1_feed(&l->h, p, n, &used, &event) == -EBADMSG;
         }
         if (used > n || (event.kind == WH_H1_NONE && used != n))
@@ -117,6 +146,13 @@ static inline bool codec_feed(codec_log *l, const char *p, size_t n)
 
 static inline void codec_end(codec_log *l)
 {
+    wh_h1_event event = {WH_H1_NONE, {NULL, 0}};
+    if (l->ends && !l->refused) {
+        if (wh_h1_eof(&l->h, &event) < 0)
+            codec_refused(l);
+        else
+            codec_event(l, &event);
+    }
     if (l->in_body)
         (void)wh_buf_putc(&l->out, '\n');
     l->in_body = false;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Runs the case files of tests/codec: whole, at every split, byte by byte. */
+/* Runs the case files of tests/codec: whole, at every split, byte by byte. Words behind ```http say what a response
+ * answers (head, connect, upgrade) and that the stream ends behind it (eof). */
 #include "codec_log.h"
 
 #include "base/clock.h"
@@ -14,6 +15,8 @@
 typedef struct test_case {
     char *title;
     wh_buf input, expected;
+    bool response, ends;
+    wh_h1_asked asked;
 } test_case;
 
 static void unescape(wh_buf *out, wh_str line)
@@ -56,7 +59,10 @@ static void unescape(wh_buf *out, wh_str line)
 static void run_cut(const test_case *c, const size_t *cuts, size_t n_cuts, const char *how)
 {
     codec_log l;
-    codec_init(&l, NULL);
+    if (c->response)
+        codec_init_response(&l, NULL, c->asked, c->ends);
+    else
+        codec_init(&l, NULL);
     size_t at = 0;
     for (size_t i = 0; i <= n_cuts; i++) {
         size_t to = i == n_cuts ? c->input.len : cuts[i];
@@ -104,17 +110,33 @@ static void run_and_clear(test_case *c, size_t *count)
     ++*count;
     free(c->title);
     c->title = NULL;
+    c->ends = false;
+    c->asked = WH_H1_ASKED_PLAIN;
     wh_buf_reset(&c->input);
     wh_buf_reset(&c->expected);
 }
 
-TEST_TIMEOUT(cases_of_h1_md, 120)
+static void read_words(test_case *c, wh_str words)
+{
+    wh_str word;
+    while (wh_str_split(&words, ' ', &word)) {
+        c->ends = c->ends || wh_str_eq(word, WH_STR("eof"));
+        if (wh_str_eq(word, WH_STR("head")))
+            c->asked = WH_H1_ASKED_HEAD;
+        else if (wh_str_eq(word, WH_STR("connect")))
+            c->asked = WH_H1_ASKED_CONNECT;
+        else if (wh_str_eq(word, WH_STR("upgrade")))
+            c->asked = WH_H1_ASKED_UPGRADE;
+    }
+}
+
+static size_t run_file(const char *path, bool response)
 {
     auto_free char *text = NULL;
     size_t n = 0;
     wh_err err = {0};
-    CHECK_OK(wh_read_file(AT_FDCWD, CODEC_DIR "/h1.md", 1UL << 20, &text, &n, &err), &err);
-    test_case c = {0};
+    CHECK_OK(wh_read_file(AT_FDCWD, path, 1UL << 20, &text, &n, &err), &err);
+    test_case c = {.response = response};
     wh_buf_init(&c.input, 1UL << 20);
     wh_buf_init(&c.expected, 1UL << 20);
     enum { PROSE, INPUT, EVENTS } in = PROSE;
@@ -126,7 +148,10 @@ TEST_TIMEOUT(cases_of_h1_md, 120)
             run_and_clear(&c, &count);
             c.title = wh_xstrndup(line.p + 3, line.n - 3);
         } else if (line.n >= 3 && memcmp(line.p, "```", 3) == 0) {
-            in = in != PROSE ? PROSE : wh_str_eq(line, WH_STR("```http")) ? INPUT : EVENTS;
+            bool http = line.n >= 7 && memcmp(line.p, "```http", 7) == 0;
+            in = in != PROSE ? PROSE : http ? INPUT : EVENTS;
+            if (in == INPUT)
+                read_words(&c, (wh_str){line.p + 7, line.n - 7});
         } else if (in == INPUT) {
             unescape(&c.input, line);
         } else if (in == EVENTS) {
@@ -134,7 +159,17 @@ TEST_TIMEOUT(cases_of_h1_md, 120)
         }
     }
     run_and_clear(&c, &count);
-    CHECK_INT(count, >=, 80);
     wh_buf_done(&c.input);
     wh_buf_done(&c.expected);
+    return count;
+}
+
+TEST_TIMEOUT(cases_of_h1_md, 120)
+{
+    CHECK_INT(run_file(CODEC_DIR "/h1.md", false), >=, 80);
+}
+
+TEST_TIMEOUT(cases_of_h1_response_md, 120)
+{
+    CHECK_INT(run_file(CODEC_DIR "/h1-response.md", true), >=, 40);
 }

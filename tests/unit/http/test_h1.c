@@ -141,6 +141,115 @@ TEST(writer_refuses_what_the_reader_would)
     wh_buf_done(&b);
 }
 
+TEST(writer_of_requests)
+{
+    wh_buf b;
+    wh_buf_init(&b, 1000);
+    CHECK_INT(wh_h1_write_request(&b, WH_STR("GET"), WH_STR("/a?b=c"), WH_STR("[::1]:80")), ==, 0);
+    CHECK_STR(wh_buf_str(&b), "GET /a?b=c HTTP/1.1\r\nHost: [::1]:80\r\n");
+    wh_buf_reset(&b);
+    CHECK_INT(wh_h1_write_request(&b, WH_STR("OPTIONS"), WH_STR("*"), WH_STR("h")), ==, 0);
+    CHECK_STR(wh_buf_str(&b), "OPTIONS * HTTP/1.1\r\nHost: h\r\n");
+    wh_buf_reset(&b);
+    static const struct {
+        const char *method, *target, *host;
+    } bad[] = {
+        {"", "/", "h"},        {"G T", "/", "h"},         {"GET", "", "h"},          {"GET", "a", "h"},
+        {"GET", "/a b", "h"},  {"GET", "/a#b", "h"},      {"GET", "/\xc3\xa4", "h"}, {"GET", "*", "h"},
+        {"GET", "/", ""},      {"GET", "/", "h\r\nX: y"}, {"GET", "/", "u@h"},       {"CONNECT", "/", "h"},
+        {"GET", "/\r\n", "h"},
+    };
+    for (size_t i = 0; i < WH_ARRAY_LEN(bad); i++) {
+        CHECK_FAIL(wh_h1_write_request(&b, wh_str_of(bad[i].method), wh_str_of(bad[i].target),
+                                       wh_str_of(bad[i].host)),
+                   -EINVAL);
+        CHECK_INT(b.len, ==, 0);
+    }
+    wh_buf_done(&b);
+}
+
+TEST(writer_of_chunks)
+{
+    wh_buf b;
+    wh_buf_init(&b, 80);
+    CHECK_INT(wh_h1_write_chunk(&b, "", 0), ==, 0);
+    CHECK_INT(b.len, ==, 0);
+    CHECK_INT(wh_h1_write_chunk(&b, "0123456789abcdefX", 17), ==, 0);
+    const wh_h1_field good[] = {{WH_STR("X-Sum"), WH_STR("1")}, {WH_STR("Y"), WH_STR("")}};
+    const wh_h1_field bad[] = {{WH_STR("X-Sum"), WH_STR("1")}, {WH_STR("Content-Length"), WH_STR("1")}};
+    const wh_h1_field split[] = {{WH_STR("X"), WH_STR("1\r\nY: 2")}};
+    size_t before = b.len;
+    CHECK_FAIL(wh_h1_write_last_chunk(&b, bad, 2), -EINVAL);
+    CHECK_FAIL(wh_h1_write_last_chunk(&b, split, 1), -EINVAL);
+    CHECK_INT(b.len, ==, before);
+    CHECK_INT(wh_h1_write_last_chunk(&b, good, 2), ==, 0);
+    CHECK_STR(wh_buf_str(&b), "11\r\n0123456789abcdefX\r\n0\r\nX-Sum: 1\r\nY: \r\n\r\n");
+    CHECK_FAIL(wh_h1_write_chunk(&b, "0123456789012345678901234567890123456789", 40), -ENOBUFS);
+    wh_buf_done(&b);
+}
+
+TEST(writer_keeps_the_limits_of_trailers)
+{
+    wh_buf b;
+    wh_buf_init(&b, 1UL << 20);
+    wh_h1_field many[WH_HTTP_TRAILERS_MAX + 1];
+    for (size_t i = 0; i < WH_ARRAY_LEN(many); i++)
+        many[i] = (wh_h1_field){WH_STR("X"), WH_STR("y")};
+    CHECK_INT(wh_h1_write_last_chunk(&b, many, WH_HTTP_TRAILERS_MAX), ==, 0);
+    CHECK_FAIL(wh_h1_write_last_chunk(&b, many, WH_HTTP_TRAILERS_MAX + 1), -EINVAL);
+    size_t most = WH_HTTP_TRAILER_BYTES_MAX - strlen("X: \r\n\r\n");
+    auto_free char *text = repeat('a', most + 1);
+    wh_h1_field large = {WH_STR("X"), {text, most}};
+    CHECK_INT(wh_h1_write_last_chunk(&b, &large, 1), ==, 0);
+    large.value.n++;
+    CHECK_FAIL(wh_h1_write_last_chunk(&b, &large, 1), -EINVAL);
+    wh_buf_done(&b);
+}
+
+/* A head that is parsed at once, and one that is a byte too long for that, are read alike. */
+TEST(heads_around_the_eager_size)
+{
+    for (size_t n = 900; n < 1100; n++) {
+        auto_free char *a = repeat('a', n);
+        auto_free char *text = wh_xasprintf("GET / HTTP/1.1\r\nHost: h\r\nX: %s\r\n\r\n", a);
+        auto_free char *bad = wh_xasprintf("GET / HTTP/1.1\r\nHost: h\r\nX: %s\x01\r\n\r\n", a);
+        expect(text, NULL, "end\n");
+        expect(bad, NULL, "refuse 400 rule=field-value\n");
+    }
+}
+
+/* The limits hold for a head that comes whole too. */
+TEST(small_limits_of_a_whole_head)
+{
+    wh_h1_limits limits = wh_h1_limits_default;
+    limits.head_bytes = strlen("GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+    limits.line_bytes = strlen("GET / HTTP/1.1");
+    limits.fields = 1;
+    expect("GET / HTTP/1.1\r\nHost: h\r\n\r\n", &limits, "end\n");
+    expect("GET / HTTP/1.1\r\nHost: hi\r\n\r\n", &limits, "refuse 431 rule=head-size\n");
+    limits.head_bytes += 100;
+    expect("GET /a HTTP/1.1\r\nHost: h\r\n\r\n", &limits, "refuse 414 rule=line-size\n");
+    expect("GET / HTTP/1.1\r\nHost: h\r\nX: y\r\n\r\n", &limits, "refuse 431 rule=field-count\n");
+}
+
+TEST(response_until_close_keeps_its_limit)
+{
+    wh_h1_limits limits = wh_h1_limits_response;
+    limits.body_bytes = 4;
+    static const struct {
+        const char *body, *last;
+    } cases[] = {{"abcd", "body abcd\nend\n"}, {"abcde", "refuse 502 rule=body-size\n"}};
+    for (size_t i = 0; i < WH_ARRAY_LEN(cases); i++) {
+        codec_log l;
+        codec_init_response(&l, &limits, WH_H1_ASKED_PLAIN, true);
+        auto_free char *text = wh_xasprintf("HTTP/1.1 200 OK\r\n\r\n%s", cases[i].body);
+        CHECK(codec_feed(&l, text, strlen(text)));
+        codec_end(&l);
+        CHECK_CONTAINS(wh_buf_str(&l.out), cases[i].last);
+        codec_done(&l);
+    }
+}
+
 TEST(percent_decoding)
 {
     auto_free char *a = NULL;
