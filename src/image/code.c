@@ -25,6 +25,9 @@
 #define READ_STEP ((size_t)1 << 20)
 #define FLAG_COMMAND 1
 #define FLAG_REACTOR 2
+#define FLAG_EGRESS 4
+#define FLAG_SOCKETS 8
+#define FLAG_KIND_SHIFT 4 /* wh_code_kind, from here on */
 #define FALLBACK_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 typedef struct code_row {
@@ -41,6 +44,17 @@ typedef struct code_key {
     char *identity; /* of the compiler */
 } code_key;
 
+static const char *const kind_names[] = {
+    [WH_CODE_MODULE] = WH_KIND_MODULE,   [WH_CODE_COMMAND] = WH_KIND_COMMAND,
+    [WH_CODE_REACTOR] = WH_KIND_REACTOR, [WH_CODE_COMPONENT_COMMAND] = WH_KIND_COMPONENT_COMMAND,
+    [WH_CODE_HTTP_P2] = WH_KIND_HTTP_P2, [WH_CODE_HTTP_P3] = WH_KIND_HTTP_P3,
+};
+
+const char *wh_code_kind_name(wh_code_kind kind)
+{
+    return (size_t)kind < WH_ARRAY_LEN(kind_names) ? kind_names[kind] : "unknown";
+}
+
 static void key_done(code_key *key)
 {
     free(key->file);
@@ -55,7 +69,7 @@ static int make_key(wh_store *store, const char *module, unsigned profile, code_
     if (rc < 0)
         return rc;
     auto_free char *text =
-        wh_xasprintf("wherry code 1\n%s\n%s\n%s\n", module, wh_profile_name(profile), key.identity);
+        wh_xasprintf("wherry code 2\n%s\n%s\n%s\n", module, wh_profile_name(profile), key.identity);
     rc = wh_digest_of(NULL, text, strlen(text), digest, err);
     if (rc < 0) {
         key_done(&key);
@@ -201,6 +215,9 @@ static void fill(wh_code *ret, int fd, unsigned profile, const char *module, int
 {
     *ret = (wh_code){.fd = fd,
                      .profile = profile,
+                     .kind = (wh_code_kind)(flags >> FLAG_KIND_SHIFT),
+                     .egress = (flags & FLAG_EGRESS) != 0,
+                     .sockets = (flags & FLAG_SOCKETS) != 0,
                      .module_digest = wh_xstrdup(module),
                      .is_command = (flags & FLAG_COMMAND) != 0,
                      .is_reactor = (flags & FLAG_REACTOR) != 0,
@@ -245,14 +262,28 @@ static int64_t record_flag(const wh_buf *record, const char *key)
     return wh_record_get_i64(record->p, record->len, key, 0, 1, &value, NULL) == 0 ? value : 0;
 }
 
+static int64_t flags_of(const wh_buf *record)
+{
+    int64_t flags =
+        record_flag(record, "command") * FLAG_COMMAND + record_flag(record, "reactor") * FLAG_REACTOR +
+        record_flag(record, "egress") * FLAG_EGRESS + record_flag(record, "sockets") * FLAG_SOCKETS;
+    auto_free char *kind = NULL;
+    if (wh_record_get_str(record->p, record->len, "kind", &kind, NULL) < 0)
+        return flags;
+    for (size_t i = 0; i < WH_ARRAY_LEN(kind_names); i++) {
+        if (wh_streq(kind, kind_names[i]))
+            flags |= (int64_t)i << FLAG_KIND_SHIFT;
+    }
+    return flags;
+}
+
 static int keep_code(wh_store *store, const code_key *key, const char *module, const wh_buf *record,
                      const char *temp, int fd, wh_err *err)
 {
     uint8_t mac[MAC_BYTES];
     struct stat st = {0};
     auto_free char *profile = NULL;
-    int64_t flags =
-        record_flag(record, "command") * FLAG_COMMAND + record_flag(record, "reactor") * FLAG_REACTOR;
+    int64_t flags = flags_of(record);
     int rc = wh_record_get_str(record->p, record->len, "profile", &profile, err);
     if (rc == 0)
         rc = compute_mac(store, key->text, profile, flags, fd, mac, err);
@@ -482,7 +513,8 @@ static void add_names(json_t *j, const wh_buf *record, const char *field_key, co
         static const struct {
             char letter;
             const char *word;
-        } kinds[] = {{'f', "function"}, {'m', "memory"}, {'t', "table"}, {'g', "global"}, {'e', "tag"}};
+        } kinds[] = {{'f', "function"}, {'m', "memory"},   {'t', "table"},     {'g', "global"},
+                     {'e', "tag"},      {'i', "instance"}, {'c', "component"}, {'v', "value"}};
         const char *word = "?";
         for (size_t i = 0; i < WH_ARRAY_LEN(kinds); i++)
             word = field.value.p[0] == kinds[i].letter ? kinds[i].word : word;
@@ -527,6 +559,9 @@ static void describe_module(json_t *j, const wh_buf *record)
     auto_free char *missing = NULL;
     add_names(j, record, "import", "imports");
     add_names(j, record, "export", "exports");
+    auto_free char *kind = NULL;
+    if (wh_record_get_str(record->p, record->len, "kind", &kind, NULL) == 0)
+        json_object_set_new(j, "kind", wh_json_string(kind));
     json_object_set_new(j, "command", json_boolean(record_flag(record, "command")));
     json_object_set_new(j, "reactor", json_boolean(record_flag(record, "reactor")));
     if (wh_record_get_i64(record->p, record->len, "memory_min", 0, INT64_MAX, &pages, NULL) == 0)

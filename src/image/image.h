@@ -81,9 +81,24 @@ int wh_image_push(wh_store *store, const char *wasm_path, const char *reference,
                   const wh_pull_options *options, char **ret_digest, wh_err *err);
 
 /* ---- code ---- */
+typedef enum {                            /* what it is for, by its exports */
+               WH_CODE_MODULE,            /* a core module with neither _start nor _initialize */
+               WH_CODE_COMMAND,           /* _start */
+               WH_CODE_REACTOR,           /* _initialize */
+               WH_CODE_COMPONENT_COMMAND, /* a component: wasi:cli/run */
+               WH_CODE_HTTP_P2,           /* a component: wasi:http/incoming-handler@0.2 */
+               WH_CODE_HTTP_P3,           /* a component: wasi:http/handler@0.3 */
+} wh_code_kind;
+const char *
+wh_code_kind_name(wh_code_kind kind); /* "module", "command", "component-command", "http-p2", ... */
+
 typedef struct wh_code {
     int fd; /* compiled module: authenticated, read-only, held open: never changes. The caller's to close */
-    unsigned profile; /* what it was compiled as; +gc when the module needs it */
+    unsigned profile; /* what it was compiled as; +gc when the module needs it, +cm for components, and then
+                         shared when it answers HTTP */
+    wh_code_kind kind;
+    bool egress;  /* a component that imports outgoing HTTP */
+    bool sockets; /* a component that imports something of wasi:sockets */
     char *module_digest;
     bool is_command; /* exports _start */
     bool is_reactor; /* exports _initialize */
@@ -93,7 +108,7 @@ void wh_code_done(wh_code *code);
 /* The compiled module of an image. `program` is argv[0] (looked up in a rootfs: absolute, working_dir, PATH
  * of the image); ignored by form MODULE. Compiles in a wherry-prepare process unless the store has it; one
  * compile per key, whoever asks. reason: "CreateContainerError" with the cause: not Wasm, truncated, a
- * component, which proposal, which imports. */
+ * component that exports nothing to run, which proposal, which imports. */
 int wh_image_code(wh_store *store, const wh_image *image, const char *program, unsigned profile, wh_code *ret,
                   wh_image_error *error);
 

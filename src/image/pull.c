@@ -7,7 +7,7 @@
 #include "image/store.h"
 #include "prepare/prepare.h"
 
-#define COMPONENTS_SUPPORTED false
+#define COMPONENTS_SUPPORTED true
 #define UNPACK_DEADLINE (5 * WH_MINUTE)
 
 bool wh_pull_cancelled(void *pull_state)

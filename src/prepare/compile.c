@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* From a module to native code, for one profile. */
+/* From a module or component to native code, for one profile. */
 #include "base/file.h"
 #include "base/record.h"
 #include "engine/engine.h"
@@ -44,6 +44,13 @@ static void tell_failure(int rc, const wh_err *err, wh_buf *result)
     wh_job_verdict(result, proposal ? WH_VERDICT_PROPOSAL : WH_VERDICT_INVALID, text);
 }
 
+static void tell_missing(size_t missing, size_t all, const wh_buf *names, wh_buf *result)
+{
+    auto_free char *text = wh_xasprintf("it imports what nobody offers here (%zu of %zu imports): %s",
+                                        missing, all, wh_buf_str(names));
+    wh_job_verdict(result, WH_VERDICT_IMPORTS, text);
+}
+
 /* False, with a verdict, when somebody else would have to offer what the module imports. */
 static bool imports_are_offered(const wh_wasm_outline *outline, wh_buf *result)
 {
@@ -52,10 +59,21 @@ static bool imports_are_offered(const wh_wasm_outline *outline, wh_buf *result)
     size_t n = wh_wasm_missing_imports(outline, &missing);
     if (n == 0)
         return true;
-    auto_free char *text = wh_xasprintf("it imports what nobody offers here (%zu of %zu imports): %s", n,
-                                        outline->n_imports, wh_buf_str(&missing));
-    wh_job_verdict(result, WH_VERDICT_IMPORTS, text);
+    tell_missing(n, outline->n_imports, &missing, result);
     return false;
+}
+
+static void write_code(unsigned profile, const void *code, size_t code_bytes, int out, wh_buf *result)
+{
+    int rc = wh_write_all(out, code, code_bytes);
+    if (rc < 0) {
+        auto_free char *text = wh_xasprintf("write %zu bytes of code: %s", code_bytes, strerrordesc_np(-rc));
+        wh_job_verdict(result, WH_VERDICT_INTERNAL, text);
+        return;
+    }
+    wh_record_put_str(result, "profile", wh_profile_name(profile));
+    wh_record_put_i64(result, "bytes", (int64_t)code_bytes);
+    wh_job_verdict(result, WH_VERDICT_OK, "");
 }
 
 static void compile_module(unsigned profile, const void *wasm, size_t n, int out, wh_buf *result)
@@ -76,16 +94,57 @@ static void compile_module(unsigned profile, const void *wasm, size_t n, int out
         tell_failure(rc, &plain, result);
         return;
     }
-    rc = wh_write_all(out, code, code_bytes);
+    write_code(profile, code, code_bytes, out, result);
     free(code);
-    if (rc < 0) {
-        auto_free char *text = wh_xasprintf("write %zu bytes of code: %s", code_bytes, strerrordesc_np(-rc));
-        wh_job_verdict(result, WH_VERDICT_INTERNAL, text);
-        return;
+}
+
+/* What answers requests shares its process with other requests, whoever asks; a command has it to itself. */
+static unsigned component_profile(unsigned asked, const char *kind)
+{
+    bool command = wh_streq(kind, WH_KIND_COMPONENT_COMMAND);
+    return WH_PROFILE_CM | (command && (asked & WH_PROFILE_SHARED) == 0 ? WH_PROFILE_POD : WH_PROFILE_SHARED);
+}
+
+static bool component_can_run(const wh_component_outline *outline, wh_buf *result)
+{
+    auto_buf wh_buf names;
+    wh_buf_init(&names, 4096);
+    size_t missing = wh_component_missing_imports(outline, &names);
+    if (missing > 0) {
+        tell_missing(missing, outline->n_imports, &names, result);
+        return false;
     }
-    wh_record_put_str(result, "profile", wh_profile_name(profile));
-    wh_record_put_i64(result, "bytes", (int64_t)code_bytes);
-    wh_job_verdict(result, WH_VERDICT_OK, "");
+    if (outline->kind != NULL)
+        return true;
+    for (size_t i = 0; i < outline->n_exports; i++) {
+        (void)wh_buf_puts(&names, i > 0 ? ", " : "");
+        wh_wasm_put_clean(&names, outline->exports[i].name);
+    }
+    auto_free char *text =
+        wh_xasprintf("it is a component that nothing here calls: it exports %s; wanted is wasi:cli/run, "
+                     "wasi:http/incoming-handler@0.2 or wasi:http/handler@0.3.",
+                     outline->n_exports > 0 ? wh_buf_str(&names) : "nothing");
+    wh_job_verdict(result, WH_VERDICT_COMPONENT, text);
+    return false;
+}
+
+static void compile_component(unsigned asked, const void *wasm, size_t n, int out, wh_buf *result)
+{
+    wh_component_outline outline = {0};
+    wh_err err = {0};
+    auto_free void *code = NULL;
+    size_t code_bytes = 0;
+    if (!wh_job_component(wasm, n, &outline, result))
+        return;
+    if (component_can_run(&outline, result)) {
+        unsigned profile = component_profile(asked, outline.kind);
+        int rc = compile_as(profile, wasm, n, &code, &code_bytes, &err);
+        if (rc < 0)
+            tell_failure(rc, &err, result);
+        else
+            write_code(profile, code, code_bytes, out, result);
+    }
+    wh_component_outline_done(&outline);
 }
 
 void wh_job_compile(unsigned profile, int in, int out, wh_buf *result)
@@ -93,25 +152,33 @@ void wh_job_compile(unsigned profile, int in, int out, wh_buf *result)
     wh_wasm_outline outline = {0};
     size_t n;
     const void *wasm = wh_job_map_input(in, &n, result);
-    if (wasm == NULL || !wh_job_outline(wasm, n, &outline, result))
+    if (wasm == NULL)
+        return;
+    if (wh_component_is(wasm, n)) {
+        compile_component(profile, wasm, n, out, result);
+        return;
+    }
+    if (!wh_job_outline(wasm, n, &outline, result))
         return;
     if (imports_are_offered(&outline, result))
         compile_module(profile, wasm, n, out, result);
     wh_wasm_outline_done(&outline);
 }
 
-/* Code of an empty module holds the version, every setting and the processor's features: a digest of it
+/* Code of an empty module or component holds the version, every setting and the processor's features: a digest of it
  * changes when any of them does. FNV-1a; nobody gains by a collision. */
 int wh_job_identify(void)
 {
-    static const uint8_t empty[] = {0, 'a', 's', 'm', 1, 0, 0, 0};
-    static const unsigned profiles[] = {WH_PROFILE_POD, WH_PROFILE_SHARED};
+    static const uint8_t empty[][8] = {{0, 'a', 's', 'm', 1, 0, 0, 0}, {0, 'a', 's', 'm', 13, 0, 1, 0}};
+    static const unsigned profiles[] = {WH_PROFILE_POD, WH_PROFILE_SHARED, WH_PROFILE_POD | WH_PROFILE_CM,
+                                        WH_PROFILE_SHARED | WH_PROFILE_CM};
     uint64_t hash = 0xcbf29ce484222325;
     for (size_t i = 0; i < WH_ARRAY_LEN(profiles); i++) {
         wh_err err = {0};
         auto_free void *code = NULL;
         size_t n = 0;
-        if (compile_as(profiles[i], empty, sizeof(empty), &code, &n, &err) < 0) {
+        bool component = (profiles[i] & WH_PROFILE_CM) != 0;
+        if (compile_as(profiles[i], empty[component], sizeof(empty[0]), &code, &n, &err) < 0) {
             (void)fprintf(stderr, "wherry-prepare: %s\n", err.msg);
             return 1;
         }

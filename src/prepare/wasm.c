@@ -1,78 +1,33 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The binary format of WebAssembly 3.0, chapter 5, as far as imports and exports need it. */
 #include "prepare/wasm.h"
+#include "prepare/reader.h"
 
-#define NAMES_MAX 100000 /* imports, and exports, of a module; the engines' own limit */
-
-typedef struct reader {
-    const uint8_t *p, *end;
-    bool short_of_bytes;
-} reader;
+typedef wh_wasm_reader reader;
 
 enum { SECTION_IMPORT = 2, SECTION_MEMORY = 5, SECTION_EXPORT = 7, SECTION_LAST = 13 };
-
-static bool read_byte(reader *r, uint8_t *ret)
-{
-    if (r->p >= r->end) {
-        r->short_of_bytes = true;
-        return false;
-    }
-    *ret = *r->p++;
-    return true;
-}
-
-/* LEB128, unsigned, of at most `bits` bits. */
-static bool read_leb(reader *r, unsigned bits, uint64_t *ret)
-{
-    uint64_t value = 0;
-    for (unsigned shift = 0; shift < bits; shift += 7) {
-        uint8_t byte;
-        if (!read_byte(r, &byte))
-            return false;
-        value |= (uint64_t)(byte & 0x7f) << shift;
-        if ((byte & 0x80) == 0) {
-            *ret = value;
-            return shift + 7 <= bits || byte >> (bits - shift) == 0;
-        }
-    }
-    return false;
-}
-
-static bool read_name(reader *r, wh_str *ret)
-{
-    uint64_t n;
-    if (!read_leb(r, 32, &n))
-        return false;
-    if (n > (size_t)(r->end - r->p)) {
-        r->short_of_bytes = true;
-        return false;
-    }
-    *ret = (wh_str){(const char *)r->p, (size_t)n};
-    r->p += n;
-    return wh_utf8_valid(ret->p, ret->n);
-}
 
 /* A value type: one byte, or a reference with a heap type behind it. */
 static bool skip_type(reader *r)
 {
     uint8_t byte;
     uint64_t heap;
-    if (!read_byte(r, &byte))
+    if (!wh_wasm_read_byte(r, &byte))
         return false;
-    return (byte != 0x63 && byte != 0x64) || read_leb(r, 35, &heap);
+    return (byte != 0x63 && byte != 0x64) || wh_wasm_read_leb(r, 35, &heap);
 }
 
 static bool read_limits(reader *r, uint64_t *ret_min, uint64_t *ret_max)
 {
     uint8_t flags;
     uint64_t page;
-    if (!read_byte(r, &flags) || flags > 0x0f)
+    if (!wh_wasm_read_byte(r, &flags) || flags > 0x0f)
         return false;
     unsigned bits = (flags & 4) != 0 ? 64 : 32;
     *ret_max = UINT64_MAX;
-    if (!read_leb(r, bits, ret_min) || ((flags & 1) != 0 && !read_leb(r, bits, ret_max)))
+    if (!wh_wasm_read_leb(r, bits, ret_min) || ((flags & 1) != 0 && !wh_wasm_read_leb(r, bits, ret_max)))
         return false;
-    return (flags & 8) == 0 || read_leb(r, 32, &page);
+    return (flags & 8) == 0 || wh_wasm_read_leb(r, 32, &page);
 }
 
 static void keep_memory(wh_wasm_outline *o, uint64_t min, uint64_t max)
@@ -89,12 +44,12 @@ static bool read_import_kind(reader *r, wh_wasm_outline *o, char *ret)
     static const char letters[] = "ftmge";
     uint8_t kind, byte;
     uint64_t number, min, max;
-    if (!read_byte(r, &kind) || kind > 4)
+    if (!wh_wasm_read_byte(r, &kind) || kind > 4)
         return false;
     *ret = letters[kind];
     switch (kind) {
     case 0:
-        return read_leb(r, 32, &number);
+        return wh_wasm_read_leb(r, 32, &number);
     case 1:
         return skip_type(r) && read_limits(r, &min, &max);
     case 2:
@@ -103,30 +58,23 @@ static bool read_import_kind(reader *r, wh_wasm_outline *o, char *ret)
         keep_memory(o, min, max);
         return true;
     case 3:
-        return skip_type(r) && read_byte(r, &byte);
+        return skip_type(r) && wh_wasm_read_byte(r, &byte);
     default:
-        return read_byte(r, &byte) && read_leb(r, 32, &number);
+        return wh_wasm_read_byte(r, &byte) && wh_wasm_read_leb(r, 32, &number);
     }
-}
-
-/* Room for `n` names, of which each takes at least `least` bytes of the section: so the count cannot lie by
- * much. */
-static bool make_names(const reader *r, uint64_t n, size_t least, wh_wasm_name **ret)
-{
-    if (n > NAMES_MAX || n * least > (size_t)(r->end - r->p))
-        return false;
-    *ret = calloc(n + 1, sizeof(**ret));
-    return *ret != NULL;
 }
 
 static bool read_imports(reader *r, wh_wasm_outline *o)
 {
     uint64_t n;
-    if (o->imports != NULL || !read_leb(r, 32, &n) || !make_names(r, n, 4, &o->imports))
+    if (o->imports != NULL || !wh_wasm_read_leb(r, 32, &n))
+        return false;
+    o->imports = wh_wasm_make_names(r, n, 4, sizeof(*o->imports));
+    if (o->imports == NULL)
         return false;
     for (; o->n_imports < n; o->n_imports++) {
         wh_wasm_name *item = &o->imports[o->n_imports];
-        if (!read_name(r, &item->module) || !read_name(r, &item->name) ||
+        if (!wh_wasm_read_name(r, &item->module) || !wh_wasm_read_name(r, &item->name) ||
             !read_import_kind(r, o, &item->kind))
             return false;
     }
@@ -137,11 +85,15 @@ static bool read_exports(reader *r, wh_wasm_outline *o)
 {
     uint64_t n, index;
     uint8_t kind;
-    if (o->exports != NULL || !read_leb(r, 32, &n) || !make_names(r, n, 3, &o->exports))
+    if (o->exports != NULL || !wh_wasm_read_leb(r, 32, &n))
+        return false;
+    o->exports = wh_wasm_make_names(r, n, 3, sizeof(*o->exports));
+    if (o->exports == NULL)
         return false;
     for (; o->n_exports < n; o->n_exports++) {
         wh_wasm_name *item = &o->exports[o->n_exports];
-        if (!read_name(r, &item->name) || !read_byte(r, &kind) || kind > 4 || !read_leb(r, 32, &index))
+        if (!wh_wasm_read_name(r, &item->name) || !wh_wasm_read_byte(r, &kind) || kind > 4 ||
+            !wh_wasm_read_leb(r, 32, &index))
             return false;
         item->kind = "ftmge"[kind];
         o->is_command |= kind == 0 && wh_str_eq(item->name, WH_STR("_start"));
@@ -153,7 +105,7 @@ static bool read_exports(reader *r, wh_wasm_outline *o)
 static bool read_memories(reader *r, wh_wasm_outline *o)
 {
     uint64_t n, min, max;
-    if (!read_leb(r, 32, &n))
+    if (!wh_wasm_read_leb(r, 32, &n))
         return false;
     if (n == 0)
         return true;
@@ -184,8 +136,7 @@ static int check_head(const uint8_t *p, size_t n, wh_err *err)
     if (n < 8)
         return wh_fail(err, -ENODATA, "truncated: it ends within its first 8 bytes.");
     if (memcmp(p + 4, "\15\0\1\0", 4) == 0)
-        return wh_fail(err, -ENOTSUP,
-                       "it is a component; this node runs core modules only, components not yet.");
+        return wh_fail(err, -ENOTSUP, "it is a component where a core module is wanted.");
     if (memcmp(p + 4, "\1\0\0\0", 4) != 0)
         return wh_fail(err, -ENOTSUP,
                        "Wasm version bytes %02x %02x %02x %02x are unknown; 01 00 00 00 is a module.", p[4],
@@ -199,7 +150,7 @@ static int read_sections(reader *r, const uint8_t *start, wh_wasm_outline *o, wh
         uint8_t id;
         uint64_t size;
         size_t at = (size_t)(r->p - start);
-        if (!read_byte(r, &id) || !read_leb(r, 32, &size))
+        if (!wh_wasm_read_byte(r, &id) || !wh_wasm_read_leb(r, 32, &size))
             return r->short_of_bytes
                        ? wh_fail(err, -ENODATA, "truncated: it ends in the head of a section at byte %zu.",
                                  at)
@@ -338,7 +289,7 @@ static const char *whose(const wh_wasm_name *import)
     return NULL;
 }
 
-static void put_clean(wh_buf *out, wh_str text)
+void wh_wasm_put_clean(wh_buf *out, wh_str text)
 {
     size_t n = WH_MIN(text.n, (size_t)80);
     for (size_t i = 0; i < n; i++) {
@@ -356,9 +307,9 @@ size_t wh_wasm_missing_imports(const wh_wasm_outline *outline, wh_buf *out)
             continue;
         missing++;
         (void)wh_buf_puts(out, out->len > 0 ? ", " : "");
-        put_clean(out, import->module);
+        wh_wasm_put_clean(out, import->module);
         (void)wh_buf_putc(out, '.');
-        put_clean(out, import->name);
+        wh_wasm_put_clean(out, import->name);
         const char *hint = whose(import);
         if (hint != NULL)
             (void)wh_buf_printf(out, " (%s)", hint);

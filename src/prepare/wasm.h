@@ -23,3 +23,6 @@ void wh_wasm_outline_done(wh_wasm_outline *outline);
 
 /* What of the imports nobody offers, one per line with what would offer it, into `out`. Returns how many. */
 size_t wh_wasm_missing_imports(const wh_wasm_outline *outline, wh_buf *out);
+
+/* A name that a stranger chose, for people: printable, and not endless. */
+void wh_wasm_put_clean(wh_buf *out, wh_str text);

@@ -239,7 +239,7 @@ def test_truncated_component_and_garbage(store, tmp_path, make_wasm):
     wasm = make_wasm().read_bytes()
     assert "truncated" in code_message(store, tmp_path, wasm[:-3])
     assert "component" in code_message(store, tmp_path, b"\0asm\x0d\0\1\0" + wasm[8:])
-    assert "components not yet" in code_message(store, tmp_path, b"\0asm\x0d\0\1\0")
+    assert "it exports nothing; wanted is wasi:cli/run" in code_message(store, tmp_path, b"\0asm\x0d\0\1\0")
     assert "malformed" in code_message(store, tmp_path, wasm[:8] + b"\x02\x01\x7f")
     body = bytearray(wasm)
     body[-1] = 0xff
