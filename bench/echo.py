@@ -7,6 +7,7 @@ import pathlib
 import socket
 import sys
 import threading
+from collections.abc import Callable
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent / "lib"))
 import serving  # noqa: E402
@@ -62,13 +63,13 @@ def exchange(server: serving.Server, size: int) -> None:
         sender.join()
 
 
-def measure(version: str) -> None:
+def measure(run: Callable[..., list[str]], version: str) -> None:
     wasm = serving.guest(f"many-{version}")
     compiled = serving.precompiled(wasm, ["-W", "epoch-interruption=y"])
-    wherry, peer = serving.program("wherry"), serving.wasmtime()
+    peer = serving.wasmtime()
 
     def ours(port: int) -> list[str]:
-        return [wherry, "run", "--listen", f"127.0.0.1:{port}", wasm]
+        return run(port, wasm)
 
     def theirs(port: int) -> list[str]:
         return [peer, "serve", "--addr", f"127.0.0.1:{port}", "-S", "cli", "--allow-precompiled", *PEER_SERVE, compiled]
@@ -100,6 +101,6 @@ def measure(version: str) -> None:
 
 # The client is on the other core, its two directions share it.
 os.sched_setaffinity(0, {serving.LOAD_CORE})
-with serving.skips("echo"):
+with serving.skips("echo"), serving.wherry_run() as wherry:
     for v in ("p2", "p3"):
-        measure(v)
+        measure(wherry, v)

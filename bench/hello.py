@@ -5,6 +5,7 @@ instances that serve 128; wasi:http 0.2 and 0.3. The peer is `wasmtime serve`, w
 The best run of each counts; CPU time per request stands beside the rate, and goes in the same line as `cpu_us`."""
 import pathlib
 import sys
+from collections.abc import Callable
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent / "lib"))
 import serving  # noqa: E402
@@ -18,13 +19,13 @@ PEER_SERVE = ["-S", "cli", "-O", "pooling-allocator=y", "-O", "pooling-memory-ke
 GOALS = {"fresh": 1.3, "reuse": 1.1}
 
 
-def measure(version: str, what: str, reuse: int) -> None:
+def measure(run: Callable[..., list[str]], version: str, what: str, reuse: int) -> None:
     wasm = serving.guest(f"hello-{version}")
     compiled = serving.precompiled(wasm, PEER_FLAGS)
-    wherry, peer = serving.program("wherry"), serving.wasmtime()
+    peer = serving.wasmtime()
 
     def ours(port: int) -> list[str]:
-        return [wherry, "run", "--listen", f"127.0.0.1:{port}", "--reuse", str(reuse), wasm]
+        return run(port, "--reuse", str(reuse), wasm)
 
     def theirs(port: int) -> list[str]:
         return [peer, "serve", "--addr", f"127.0.0.1:{port}", "--allow-precompiled", *PEER_SERVE,
@@ -48,7 +49,7 @@ def measure(version: str, what: str, reuse: int) -> None:
                    peer_cpu_us=round(cpu["peer"], 2), cpu_ratio=round(cpu["ours"] / cpu["peer"], 3))
 
 
-with serving.skips("hello"):
+with serving.skips("hello"), serving.wherry_run() as wherry:
     for v in ("p2", "p3"):
-        measure(v, "fresh", 1)
-        measure(v, "reuse", 128)
+        measure(wherry, v, "fresh", 1)
+        measure(wherry, v, "reuse", 128)

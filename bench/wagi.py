@@ -4,6 +4,7 @@
 sees it (p50), and as CPU time. The static answer is the other side of the same run."""
 import pathlib
 import sys
+from collections.abc import Callable
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent / "lib"))
 import serving  # noqa: E402
@@ -12,12 +13,12 @@ QUICK = "--quick" in sys.argv
 ROUNDS, SECONDS = (2, 1) if QUICK else (6, 2)
 
 
-def main() -> None:
-    wherry, static = serving.program("wherry"), serving.bench_program("static")
+def measure(run: Callable[..., list[str]]) -> None:
+    static = serving.bench_program("static")
     wasm = serving.guest("hello-c")
 
     def function(port: int) -> list[str]:
-        return [wherry, "run", "--serve", "wagi", "--listen", f"127.0.0.1:{port}", wasm]
+        return run(port, "--serve", "wagi", wasm)
 
     def answer(port: int) -> list[str]:
         return [static, str(port)]
@@ -38,5 +39,5 @@ def main() -> None:
     serving.report("wagi_cpu_us", cpu["function"], "us", "our static answer", cpu["static"], rps=round(rate))
 
 
-with serving.skips("wagi"):
-    main()
+with serving.skips("wagi"), serving.wherry_run() as wherry:
+    measure(wherry)

@@ -37,14 +37,31 @@ def tool(name: str) -> str:
     return path
 
 
-def program(name: str) -> str:
-    """One of ours, of the build that bench/run measures."""
-    build = pathlib.Path(os.environ.get("BENCH_DIR") or ROOT / "build" / "default" / "bench").parent
-    found = [build / "src" / room / name for room in ("cmd", "runner", "keeper", "netd")]
-    for path in found:
-        if path.is_file():
-            return str(path)
-    raise Skip(f"no program {name} in {build}")
+def build_folder() -> pathlib.Path:
+    return pathlib.Path(os.environ.get("BENCH_DIR") or ROOT / "build" / "default" / "bench").parent
+
+
+def bench_program(name: str) -> str:
+    """One that Meson builds from bench/."""
+    path = build_folder() / "bench" / name
+    if not path.is_file():
+        raise Skip(f"no program {path}")
+    return str(path)
+
+
+@contextlib.contextmanager
+def wherry_run() -> Iterator[Callable[..., list[str]]]:
+    """run(port, *args) is the command `wherry run` that serves there; its store is gone at the end of the block."""
+    wherry = build_folder() / "bin" / "wherry"
+    if not wherry.is_file():
+        raise Skip(f"no program {wherry}")
+    folder = tempfile.mkdtemp(prefix="wherry-bench-")
+    os.chmod(folder, 0o755)  # runners have users of their own
+    try:
+        yield lambda port, *args: [str(wherry), "run", "--root", folder, "--run-dir", f"{folder}/run",
+                                   "--listen", f"127.0.0.1:{port}", *args]
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def guest(name: str) -> str:

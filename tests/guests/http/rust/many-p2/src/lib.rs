@@ -82,8 +82,11 @@ fn trailers_of(future: FutureTrailers) -> Result<Vec<(String, Vec<u8>)>, String>
 fn echo(request: IncomingRequest, out: ResponseOutparam) {
     let kind = request.headers().get("content-type").into_iter().next();
     let kind = kind.as_deref().unwrap_or(b"application/octet-stream");
+    let announced = request.headers().get("trailer").into_iter().next();
+    let mut fields = vec![("content-type", kind)];
+    fields.extend(announced.as_deref().map(|names| ("trailer", names)));
     let body = request.consume().unwrap();
-    let mut answer = Answer::begin(out, 200, &[("content-type", kind)]);
+    let mut answer = Answer::begin(out, 200, &fields);
     let whole = read_all(&body, |piece| answer.send(piece));
     assert!(whole.is_ok(), "the request body broke off: {whole:?}");
     let trailers = trailers_of(IncomingBody::finish(body)).unwrap();

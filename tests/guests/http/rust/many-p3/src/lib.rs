@@ -64,7 +64,10 @@ async fn next(stream: &mut StreamReader<u8>, buffer: Vec<u8>) -> Option<Vec<u8>>
 fn echo(request: Request) -> Answer {
     let kind = request.get_headers().get("content-type").into_iter().next();
     let kind = kind.as_deref().unwrap_or(b"application/octet-stream");
-    let (response, mut out, end) = answer(200, &[("content-type", kind)]);
+    let announced = request.get_headers().get("trailer").into_iter().next();
+    let mut fields = vec![("content-type", kind)];
+    fields.extend(announced.as_deref().map(|names| ("trailer", names)));
+    let (response, mut out, end) = answer(200, &fields);
     let (mut body, trailers) = body_of(request);
     wit_bindgen::spawn_local(async move {
         let mut buffer = Vec::new();
