@@ -158,6 +158,10 @@ pub unsafe fn header_map(fields: *const Field, n: usize) -> HeaderMap {
     map
 }
 
+fn content_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(http::header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
 pub struct Call {
     user: *mut c_void,
     callbacks: *const Callbacks,
@@ -252,12 +256,22 @@ impl Call {
             // SAFETY: as above.
             unsafe { (self.callbacks().on_end)(self.user, outcome, fields, n) };
         });
+        if let Some(shared) = self.shared.upgrade() {
+            shared.forget(self);
+        }
     }
 
     /// The guest chose an error instead of an answer, or none at all.
     pub fn end_without_answer(&self, why: &str) {
         let mut outcome = Outcome::ok();
         outcome.say(why);
+        self.end(&outcome, None);
+    }
+
+    /// The answer's head is out, and its body will not become whole.
+    fn end_broken(&self, why: &str) {
+        let mut outcome = Outcome { end: END_TRAP, trap: TRAP_HOST, ..Outcome::ok() };
+        outcome.say(&format!("the body of the answer broke off: {why}"));
         self.end(&outcome, None);
     }
 
@@ -301,6 +315,7 @@ impl Call {
         }
         self.send_head(&parts);
         let mut trailers = None;
+        let mut left = content_length(&parts.headers);
         loop {
             if !self.wait_for_credit().await {
                 return;
@@ -310,15 +325,18 @@ impl Call {
                 Some(None) => break,
                 Some(Some(Ok(frame))) => match frame.into_data() {
                     Ok(data) if data.is_empty() => {}
-                    Ok(data) => self.send_body(&data),
+                    Ok(data) => {
+                        if let Some(left) = &mut left {
+                            match left.checked_sub(data.len() as u64) {
+                                Some(rest) => *left = rest,
+                                None => return self.end_broken("it is longer than its content-length"),
+                            }
+                        }
+                        self.send_body(&data);
+                    }
                     Err(frame) => trailers = frame.into_trailers().ok(),
                 },
-                Some(Some(Err(error))) => {
-                    let mut outcome = Outcome { end: END_TRAP, trap: TRAP_HOST, ..Outcome::ok() };
-                    outcome.say(&format!("the body of the answer broke off: {error}"));
-                    self.end(&outcome, None);
-                    return;
-                }
+                Some(Some(Err(error))) => return self.end_broken(&error.to_string()),
             }
         }
         self.end(&Outcome::ok(), trailers.as_ref());

@@ -18,7 +18,7 @@ use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 use super::Template;
 use super::call::{Queue, QueueBody, with_fields};
 use super::ffi::{EgressOps, Head, Str};
-use super::instance::{Job, Shared, Wake};
+use super::instance::{Shared, Wake};
 
 const CHUNK_BYTES: usize = 64 << 10; // of one write to a body; what is buffered is a few of these
 
@@ -321,7 +321,7 @@ impl Hooks {
             }
         }
         self.shared.egress.lock().unwrap().push(call.clone());
-        self.shared.submit(Job::Egress(call, request.into_body()));
+        self.shared.start(Box::pin(call.pump(request.into_body())));
         Ok((receiver, guard.expect("made above")))
     }
 }

@@ -3,16 +3,14 @@ use std::cell::RefCell;
 use std::ffi::c_void;
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{self, Context, Poll, Waker};
 
-use futures::channel::oneshot;
-use futures::future::{Either, FutureExt, select};
 use futures::stream::{FuturesUnordered, StreamExt};
-use wasmtime::AsContextMut;
 use wasmtime::component::{Accessor, Resource, TypedFunc};
+use wasmtime::{AsContextMut, Store};
 use wasmtime_wasi_http::p2::bindings::http::types as p2_types;
 use wasmtime_wasi_http::p3::bindings::http::types as p3_types;
 use wasmtime_wasi_http::{Error, WasiBody, WasiHttpView};
@@ -94,11 +92,14 @@ impl task::Wake for Wake {
     }
 }
 
-pub enum Job {
+enum Job {
     Call(Arc<Call>, http::Request<WasiBody>),
     Run,
-    Egress(Arc<EgressCall>, WasiBody),
 }
+
+/// Carries a body from the guest to the C side. A guest of 0.2 that waits for room in a body holds its store, and with it
+/// everything that the driver polls inside: so pumps are polled beside the driver.
+type Pump = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// What the driver and the C face of an instance have in common.
 pub struct Shared {
@@ -109,6 +110,7 @@ pub struct Shared {
     pub yielded: AtomicBool, // in this poll, because of a tick
     pub egress: Mutex<Vec<Arc<EgressCall>>>,
     jobs: Mutex<(Vec<Job>, Option<Waker>)>,
+    pumps: Mutex<Vec<Pump>>, // new ones
     calls: Mutex<Vec<Arc<Call>>>,
     begun: AtomicU32,
     accepts: AtomicBool,
@@ -118,7 +120,7 @@ pub struct Shared {
 }
 
 impl Shared {
-    pub fn submit(&self, job: Job) {
+    fn submit(&self, job: Job) {
         let waker = {
             let mut jobs = self.jobs.lock().unwrap();
             jobs.0.push(job);
@@ -138,11 +140,20 @@ impl Shared {
         std::mem::take(&mut jobs.0)
     }
 
-    fn forget(&self, call: &Arc<Call>) {
+    /// Called in the poll; the pump runs behind the driver.
+    pub fn start(&self, pump: Pump) {
+        self.pumps.lock().unwrap().push(pump);
+    }
+
+    pub fn forget(&self, call: *const Call) {
         let mut calls = self.calls.lock().unwrap();
-        if let Some(at) = calls.iter().position(|c| Arc::ptr_eq(c, call)) {
+        if let Some(at) = calls.iter().position(|c| Arc::as_ptr(c) == call) {
             calls.swap_remove(at);
         }
+    }
+
+    fn answer(&self, call: Arc<Call>, response: http::Response<WasiBody>) {
+        self.start(Box::pin(async move { call.respond(response).await }));
     }
 
     /// Tells the C side what was taken of the bodies.
@@ -162,13 +173,15 @@ impl Shared {
     }
 }
 
-type Driver = Pin<Box<dyn Future<Output = wasmtime::Result<()>>>>;
+/// Ends with the store, which has what the guest wrote before its end.
+type Driver = Pin<Box<dyn Future<Output = (Option<Store<State>>, wasmtime::Result<()>)>>>;
 
 pub struct Instance {
     template: Arc<Template>,
     shared: Arc<Shared>,
     waker: Waker,
     driver: RefCell<Option<Driver>>, // None: dead
+    pumps: RefCell<FuturesUnordered<Pump>>,
 }
 
 #[derive(PartialEq)]
@@ -190,6 +203,7 @@ impl Instance {
             yielded: AtomicBool::new(false),
             egress: Mutex::default(),
             jobs: Mutex::default(),
+            pumps: Mutex::default(),
             calls: Mutex::default(),
             begun: AtomicU32::new(0),
             accepts: AtomicBool::new(true),
@@ -203,6 +217,7 @@ impl Instance {
             shared,
             waker: wake.into(),
             driver: RefCell::new(Some(Box::pin(driver))),
+            pumps: RefCell::new(FuturesUnordered::new()),
         }
     }
 
@@ -251,6 +266,12 @@ impl Instance {
         Call::new(user, self.template.config().callbacks, Arc::downgrade(&self.shared))
     }
 
+    fn poll_pumps(&self, cx: &mut Context<'_>) {
+        let mut pumps = self.pumps.borrow_mut();
+        pumps.extend(std::mem::take(&mut *self.shared.pumps.lock().unwrap()));
+        while let Poll::Ready(Some(())) = pumps.poll_next_unpin(cx) {}
+    }
+
     pub fn poll(&self) -> PollResult {
         let Ok(mut slot) = self.driver.try_borrow_mut() else { return PollResult::Pending };
         let Some(driver) = slot.as_mut() else { return PollResult::Dead };
@@ -262,13 +283,18 @@ impl Instance {
             let polled = catch_unwind(AssertUnwindSafe(|| driver.as_mut().poll(&mut cx)));
             let ended = match polled {
                 Ok(Poll::Pending) => None,
-                Ok(Poll::Ready(Ok(()))) => Some(Outcome::ok()),
-                Ok(Poll::Ready(Err(error))) => Some(outcome::of(&error, &self.shared.refused)),
-                Err(_) => Some(outcome::of_panic()),
+                Ok(Poll::Ready((store, Ok(())))) => Some((store, Outcome::ok())),
+                Ok(Poll::Ready((store, Err(error)))) => {
+                    Some((store, outcome::of(&error, &self.shared.refused)))
+                }
+                Err(_) => Some((None, outcome::of_panic())),
             };
-            if let Some(outcome) = ended {
+            if !matches!(ended, Some((None, _))) {
+                self.poll_pumps(&mut cx); // also at the end, while the store lives: an answer that is whole goes out
+            }
+            if let Some((store, outcome)) = ended {
                 let dead = slot.take();
-                self.die(dead, &outcome);
+                self.die(dead, store, &outcome);
                 return PollResult::Dead;
             }
             self.shared.flush();
@@ -284,13 +310,14 @@ impl Instance {
                 return PollResult::Pending;
             }
         }
-        let open = !self.shared.calls.lock().unwrap().is_empty();
+        let open = !self.shared.calls.lock().unwrap().is_empty() || !self.pumps.borrow().is_empty();
         if open || self.shared.busy.load(Ordering::Relaxed) { PollResult::Pending } else { PollResult::Idle }
     }
 
-    fn die(&self, driver: Option<Driver>, outcome: &Outcome) {
+    fn die(&self, driver: Option<Driver>, store: Option<Store<State>>, outcome: &Outcome) {
         self.shared.wake.begin(); // nothing more to tell: it stays so
         *self.shared.outcome.lock().unwrap() = outcome.clone();
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(store)));
         self.drop_driver(driver);
         let calls = std::mem::take(&mut *self.shared.calls.lock().unwrap());
         for call in calls {
@@ -300,6 +327,8 @@ impl Instance {
 
     fn drop_driver(&self, driver: Option<Driver>) {
         let _ = catch_unwind(AssertUnwindSafe(|| drop(driver)));
+        self.shared.pumps.lock().unwrap().clear();
+        self.pumps.take().clear();
         for call in std::mem::take(&mut *self.shared.egress.lock().unwrap()) {
             call.cancel();
         }
@@ -312,7 +341,7 @@ pub fn abort(call: &Arc<Call>) {
     call.abort();
     if let Some(shared) = call.shared.upgrade() {
         shared.spent.store(true, Ordering::Relaxed);
-        shared.forget(call);
+        shared.forget(Arc::as_ptr(call));
     }
 }
 
@@ -340,16 +369,25 @@ enum Guest {
     Command(TypedFunc<(), (Result<(), ()>,)>),
 }
 
-async fn drive(template: Arc<Template>, shared: Arc<Shared>) -> wasmtime::Result<()> {
-    let mut store = new_store(&template, &shared)?;
-    let instance = template.pre.instantiate_async(&mut store).await?;
+async fn drive(template: Arc<Template>, shared: Arc<Shared>) -> (Option<Store<State>>, wasmtime::Result<()>) {
+    match new_store(&template, &shared) {
+        Ok(mut store) => {
+            let result = run(&mut store, &template, &shared).await;
+            (Some(store), result)
+        }
+        Err(error) => (None, Err(error)),
+    }
+}
+
+async fn run(store: &mut Store<State>, template: &Template, shared: &Arc<Shared>) -> wasmtime::Result<()> {
+    let instance = template.pre.instantiate_async(&mut *store).await?;
     let index = template.entry;
     let guest = match template.kind {
-        Kind::HttpP2 => Guest::P2(instance.get_typed_func(&mut store, index)?),
-        Kind::HttpP3 => Guest::P3(instance.get_typed_func(&mut store, index)?),
-        Kind::Command => Guest::Command(instance.get_typed_func(&mut store, index)?),
+        Kind::HttpP2 => Guest::P2(instance.get_typed_func(&mut *store, index)?),
+        Kind::HttpP3 => Guest::P3(instance.get_typed_func(&mut *store, index)?),
+        Kind::Command => Guest::Command(instance.get_typed_func(&mut *store, index)?),
     };
-    store.run_concurrent(async |accessor| serve(accessor, &guest, &shared).await).await?
+    store.run_concurrent(async |accessor| serve(accessor, &guest, shared).await).await?
 }
 
 /// Runs what is asked for, until something ends the instance.
@@ -394,18 +432,13 @@ async fn handle(
     });
     match (job, guest) {
         (Job::Call(call, request), Guest::P2(func)) => {
-            let done = handle_p2(accessor, func, &call, request).await;
-            shared.forget_ended(&call);
-            done
+            handle_p2(accessor, func, shared, &call, request).await
         }
         (Job::Call(call, request), Guest::P3(func)) => {
-            let done = handle_p3(accessor, func, &call, request).await;
-            shared.forget_ended(&call);
-            done
+            handle_p3(accessor, func, shared, &call, request).await
         }
         (Job::Call(call, _), Guest::Command(_)) => {
             call.end_without_answer("a command answers no requests");
-            shared.forget(&call);
             Ok(())
         }
         (Job::Run, Guest::Command(func)) => {
@@ -419,19 +452,6 @@ async fn handle(
             Ok(())
         }
         (Job::Run, _) => Ok(()),
-        (Job::Egress(call, body), _) => {
-            call.pump(body).await;
-            Ok(())
-        }
-    }
-}
-
-impl Shared {
-    /// A call that failed stays for `die`, which ends it.
-    fn forget_ended(&self, call: &Arc<Call>) {
-        if call.is_gone() {
-            self.forget(call);
-        }
     }
 }
 
@@ -442,66 +462,45 @@ fn scheme_of(request: &http::Request<WasiBody>) -> p2_types::Scheme {
     }
 }
 
-/// The error that a guest chose for its answer, or the lack of one.
-fn end_p2(call: &Call, chosen: Option<p2_types::ErrorCode>) {
-    match chosen {
-        Some(code) => call.end_without_answer(&format!("the guest answered with an error: {code:?}")),
-        None => call.end_without_answer("the guest returned without an answer"),
-    }
-}
+type P2Arguments = (Resource<p2_types::IncomingRequest>, Resource<p2_types::ResponseOutparam>);
 
 async fn handle_p2(
     accessor: &Accessor<State>,
-    func: &TypedFunc<(Resource<p2_types::IncomingRequest>, Resource<p2_types::ResponseOutparam>), ()>,
+    func: &TypedFunc<P2Arguments, ()>,
+    shared: &Arc<Shared>,
     call: &Arc<Call>,
     request: http::Request<WasiBody>,
 ) -> wasmtime::Result<()> {
-    let (sender, mut answer) = oneshot::channel();
+    let answered = Arc::new(AtomicBool::new(false));
     let started = accessor.with(|mut store| -> wasmtime::Result<_> {
         let scheme = scheme_of(&request);
         let mut http = store.data_mut().http();
         let request = http.new_incoming_request(scheme, request)?;
-        let sender = Mutex::new(Some(sender));
+        let (shared, call, answered) = (shared.clone(), call.clone(), answered.clone());
         let out = http.new_response_outparam_from_callback(move |value| {
-            if let Some(sender) = sender.lock().unwrap().take() {
-                let _ = sender.send(value);
+            answered.store(true, Ordering::Relaxed);
+            match value {
+                Ok(response) => shared.answer(call, response),
+                Err(code) => call.end_without_answer(&format!("the guest answered with an error: {code:?}")),
             }
         })?;
         func.start_call_concurrent(store.as_context_mut(), (request, out))
     })?;
-    let mut run = pin!(func.finish_call_concurrent(accessor, started));
-    let (answer, running) = match select(&mut answer, &mut run).await {
-        Either::Left((answer, _)) => (answer.ok(), true),
-        Either::Right((done, answer)) => {
-            done?;
-            (answer.now_or_never().and_then(Result::ok), false)
-        }
-    };
-    let respond = async {
-        match answer {
-            Some(Ok(response)) => call.respond(response).await,
-            Some(Err(code)) => end_p2(call, Some(code)),
-            None => end_p2(call, None),
-        }
-        wasmtime::Result::<()>::Ok(())
-    };
-    if running {
-        // A trap in the middle of the answer ends it; after the answer the guest may go on.
-        futures::future::try_join(run, respond).await?;
-    } else {
-        respond.await?;
+    func.finish_call_concurrent(accessor, started).await?;
+    if !answered.load(Ordering::Relaxed) {
+        call.end_without_answer("the guest returned without an answer");
     }
     Ok(())
 }
 
 type Sent = Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>;
 
+type P3Result = (Result<Resource<p3_types::Response>, p3_types::ErrorCode>,);
+
 async fn handle_p3(
     accessor: &Accessor<State>,
-    func: &TypedFunc<
-        (Resource<p3_types::Request>,),
-        (Result<Resource<p3_types::Response>, p3_types::ErrorCode>,),
-    >,
+    func: &TypedFunc<(Resource<p3_types::Request>,), P3Result>,
+    shared: &Arc<Shared>,
     call: &Arc<Call>,
     request: http::Request<WasiBody>,
 ) -> wasmtime::Result<()> {
@@ -523,7 +522,7 @@ async fn handle_p3(
                 let response = store.data_mut().http().table.delete(response)?;
                 response.into_http(store.as_context_mut(), sent)
             })?;
-            call.respond(response).await;
+            shared.answer(call.clone(), response);
         }
         Err(code) => call.end_without_answer(&format!("the guest answered with an error: {code:?}")),
     }
