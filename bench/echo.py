@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Bodies of 100 MB through a component that reads and writes each byte, there and back on one connection: bytes of body by
-the server's CPU time, and what its memory grew to. The peer is `wasmtime serve`, in alternating runs; the best counts."""
+"""Bodies of 100 MB through a component that reads and writes each byte, there and back on one connection: bytes of
+body by the server's CPU time, and what its memory grew to. The peer is `wasmtime serve`, in alternating runs; the
+best counts."""
 import os
 import pathlib
 import socket

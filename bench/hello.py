@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""The smallest component on one core, 64 connections that stay, load from the other core: an instance per request, and
-instances that serve 128; wasi:http 0.2 and 0.3. The peer is `wasmtime serve`, with the same limits, in alternating runs.
-The best run of each counts; CPU time per request stands beside the rate, and goes in the same line as `cpu_us`."""
+"""The smallest component on one core, 64 connections that stay, load from the other core: an instance per request,
+and instances that serve 128; wasi:http 0.2 and 0.3. The peer is `wasmtime serve`, with the same limits, in
+alternating runs. The best run of each counts; CPU time per request stands beside the rate, and goes in the same line
+as `cpu_us`."""
 import pathlib
 import sys
 from collections.abc import Callable

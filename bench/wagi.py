@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""What a CGI function in a fresh instance adds to an answer that our server gives from C, as a client on one connection
-sees it (p50), and as CPU time. The static answer is the other side of the same run."""
+"""What a CGI function in a fresh instance adds to an answer that our server gives from C, as a client on one
+connection sees it (p50), and as CPU time. The static answer is the other side of the same run."""
 import pathlib
 import sys
 from collections.abc import Callable
@@ -34,8 +34,8 @@ def measure(run: Callable[..., list[str]]) -> None:
             p50[name] = min(one.p50_us, p50.get(name, one.p50_us))
             cpu[name] = min(many.cpu_us, cpu.get(name, many.cpu_us))
             rate = max(rate, many.rate) if name == "function" else rate
-    serving.report("wagi_added_p50_us", p50["function"] - p50["static"], "us", goal=60, p50_us=round(p50["function"], 2),
-                   static_p50_us=round(p50["static"], 2))
+    serving.report("wagi_added_p50_us", p50["function"] - p50["static"], "us", goal=60,
+                   p50_us=round(p50["function"], 2), static_p50_us=round(p50["static"], 2))
     serving.report("wagi_cpu_us", cpu["function"], "us", "our static answer", cpu["static"], rps=round(rate))
 
 

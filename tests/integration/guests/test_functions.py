@@ -76,7 +76,8 @@ def test_half_an_answer_is_never_whole(what, servers):
         assert not answer.whole or answer.status in (500, 502), answer
 
 
-@pytest.mark.parametrize("what", ("bad-header", "no-header", "no-type", "no-output", "unfinished", "bare-cr", "bad-status"))
+@pytest.mark.parametrize("what", ("bad-header", "no-header", "no-type", "no-output", "unfinished", "bare-cr",
+                                  "bad-status"))
 def test_a_bad_head_is_a_bad_gateway(what, servers):
     answer = wagi(servers, "function-c").ask(f"/cgi/{what}")
     assert (answer.status, answer["x-bad"]) == (502, None), answer
