@@ -43,6 +43,8 @@
 #define WH_HTTP_REQUESTS_MAX 10000               /* requests of one connection */
 #define WH_HTTP_STREAM_BYTES_MAX (1UL << 20)     /* bytes of a streamed answer that wait for a slow client */
 #define WH_HTTP_REPLY_BYTES_MAX (64UL << 20)     /* one whole answer of our own APIs */
+#define WH_HTTP_CLIENT_CALLS_MAX 1024            /* open calls of one client */
+#define WH_HTTP_INTERIM_MAX 16                   /* 1xx answers before the final one */
 #define WH_KUBE_BODY_BYTES_MAX (64UL << 20)      /* one answer of the API server */
 #define WH_KUBE_EVENT_BYTES_MAX (8UL << 20)      /* one line of a watch */
 #define WH_KUBE_OBJECTS_MAX 200000               /* objects of one watch */
