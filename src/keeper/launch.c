@@ -15,6 +15,9 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
+#ifndef CLOSE_RANGE_UNSHARE
+#define CLOSE_RANGE_UNSHARE (1U << 1)
+#endif
 #ifndef CLOSE_RANGE_CLOEXEC
 #define CLOSE_RANGE_CLOEXEC (1U << 2)
 #endif
@@ -24,6 +27,8 @@
 #define KEEPER_NICE (-10)
 #define STACK_BYTES (64UL * 1024)
 #define FDS_MAX 256
+#define WINDOW_FDS 160 /* a runner's, its program and the empty root */
+#define WINDOW_END 1024
 
 /* ------------------------------------------------------------------ once, when the keeper starts */
 
@@ -139,10 +144,55 @@ int wh_jail_init(wh_jail *jail, wh_err *err)
 
 /* ------------------------------------------------------------------ for each runner */
 
+/* Low numbers that are kept free. A keeper of many dormant containers has tens of thousands of descriptors, and to copy
+ * and close them all costs each start milliseconds; so what a child needs is put below all others, and it takes along
+ * nothing but what lies there. */
+static struct window {
+    int numbers[WINDOW_FDS];
+    int null, end; /* end 0: none; what lies there or above stays behind */
+    bool tried;
+} window;
+
+static void reserve_window(void)
+{
+    window.tried = true;
+    window.null = open("/dev/null", O_PATH | O_CLOEXEC);
+    int end = 0;
+    for (size_t i = 0; i < WINDOW_FDS && window.null >= 0; i++) {
+        window.numbers[i] = fcntl(window.null, F_DUPFD_CLOEXEC, 3);
+        if (window.numbers[i] < 0 || window.numbers[i] >= WINDOW_END)
+            return; /* full already: children copy all */
+        end = WH_MAX(end, window.numbers[i] + 1);
+    }
+    window.end = window.null < 0 ? 0 : end;
+}
+
+/* Moves the child's descriptors there; how many. */
+static size_t fill_window(int *fds, size_t n, int *exec_fd, int *mount_ns)
+{
+    if (!window.tried)
+        reserve_window();
+    if (window.end == 0 || n + 2 > WINDOW_FDS)
+        return 0;
+    for (size_t i = 0; i < n + 2; i++) {
+        int *fd = i < n ? &fds[i] : i == n ? exec_fd : mount_ns;
+        if (*fd >= 0 && dup3(*fd, window.numbers[i], O_CLOEXEC) >= 0)
+            *fd = window.numbers[i];
+    }
+    return n + 2;
+}
+
+static void empty_window(size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        (void)dup3(window.null, window.numbers[i], O_CLOEXEC);
+}
+
 typedef struct child {
     const wh_jail *jail;
     const wh_launch *launch;
     int fds[FDS_MAX];
+    int stay_behind;       /* descriptors from here on are not ours to take along; 0: all come */
     int exec_fd, mount_ns; /* our own: moved out of the way of the numbers that the runner gets */
     const char *step;      /* what failed, told through the shared memory */
     int error;
@@ -238,6 +288,10 @@ static int place_fds(child *c)
 static int become_runner(child *c, const char **ret_step)
 {
     const wh_launch *l = c->launch;
+    *ret_step = "leave the keeper's descriptors";
+    if (c->stay_behind > 0 && syscall(SYS_close_range, c->stay_behind, ~0U, CLOSE_RANGE_UNSHARE) < 0 &&
+        unshare(CLONE_FILES) < 0)
+        return -errno;
     *ret_step = "join its control groups";
     int rc = join_cgroups(l);
     if (rc < 0)
@@ -289,11 +343,18 @@ int wh_launch_run(const wh_jail *jail, const wh_launch *launch, pid_t *ret_pid, 
     memcpy(c.fds, launch->fds, launch->n_fds * sizeof(int));
     /* vfork semantics on a stack of its own: no page is copied, and a failing step is known here at once. */
     int flags = CLONE_VM | CLONE_VFORK | CLONE_PIDFD | SIGCHLD;
+    size_t moved = fill_window(c.fds, launch->n_fds, &c.exec_fd, &c.mount_ns);
+    if (moved > 0) {
+        c.stay_behind = window.end;
+        flags |= CLONE_FILES;
+    }
     if (launch->namespaces && jail->namespaces)
         flags |= CLONE_NEWPID | CLONE_NEWIPC;
     pid_t pid = clone(child_main, stack + sizeof(stack), flags, &c, &pidfd);
+    int error = errno;
+    empty_window(moved);
     if (pid < 0)
-        return wh_fail(err, -errno, "make a process");
+        return wh_fail(err, -error, "make a process");
     if (c.error < 0) {
         siginfo_t info;
         (void)waitid(P_PIDFD, (id_t)pidfd, &info, WEXITED);
