@@ -179,8 +179,8 @@ static void split_query(wh_h1 *h, wh_str path)
     }
 }
 
-/* complexity: one grammar, four alternatives. RFC 9112 3.2; h->target is not empty and of its alphabet. *ret_authority is what the target
- * itself names, or {NULL, 0}. */
+/* complexity: one grammar, four alternatives. RFC 9112 3.2; h->target is not empty and of its alphabet. *ret_authority
+ * is what the target itself names, or {NULL, 0}. */
 static int parse_target(wh_h1 *h, wh_str *ret_authority)
 {
     wh_str t = h->target;
@@ -379,22 +379,27 @@ static int decide_request(wh_h1 *h, const special *s)
     return 0;
 }
 
-/* RFC 9112 6.3: some answers have no body, whatever their fields say. One that says otherwise leaves it open where the
- * next answer begins, so its connection is not used again. */
+/* RFC 9112 6.3: some answers have no body, whatever their fields say. */
+static bool has_no_body(const wh_h1 *h)
+{
+    bool tunnel = h->asked == WH_H1_ASKED_CONNECT && h->code >= 200 && h->code < 300;
+    return h->asked == WH_H1_ASKED_HEAD || h->code < 200 || h->code == 204 || h->code == 304 || tunnel;
+}
+
 static int decide_response(wh_h1 *h)
 {
-    bool framed = h->chunked || h->has_length;
     bool says_body = h->chunked || h->length > 0;
     if (h->code == 101 && h->asked != WH_H1_ASKED_UPGRADE)
         return wh_h1_refuse(h, 400, "switching");
     if (h->code < 200 && says_body)
         return wh_h1_refuse(h, 400, "interim-body");
-    bool tunnel = h->asked == WH_H1_ASKED_CONNECT && h->code >= 200 && h->code < 300;
-    if (h->asked == WH_H1_ASKED_HEAD || h->code < 200 || h->code == 204 || h->code == 304 || tunnel) {
-        h->keep_alive = h->keep_alive && !tunnel && (h->code != 204 || !says_body);
+    if (has_no_body(h)) {
+        /* A 204 that says otherwise leaves it open where the next answer begins; a tunnel has none. */
+        if (h->asked == WH_H1_ASKED_CONNECT || (h->code == 204 && says_body))
+            h->keep_alive = false;
         h->chunked = false;
         h->length = 0;
-    } else if (!framed) {
+    } else if (!h->chunked && !h->has_length) {
         h->until_close = true;
         h->keep_alive = false;
     }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The HTTP/1 response codec: no split of the input changes its events. The first byte chooses what was asked and whether
- * the stream ends, the second the splits. */
+/* The HTTP/1 response codec: no split of the input changes its events. The first byte chooses what was asked and
+ * whether the stream ends, the second the splits. */
 #include "../../unit/http/codec_log.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
