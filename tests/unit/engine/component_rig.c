@@ -89,7 +89,8 @@ static void *tick(void *user)
 
 void comp_init(wh_comp_rig *rig)
 {
-    *rig = (wh_comp_rig){.event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
+    *rig = (wh_comp_rig){.profile = WH_PROFILE_SHARED | WH_PROFILE_CM,
+                         .event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
     CHECK_INT(rig->event, >=, 0);
     wh_buf_init(&rig->output, KEEP_BYTES);
     rig->callbacks = (wh_component_callbacks){
@@ -102,7 +103,7 @@ void comp_init(wh_comp_rig *rig)
                                         .deadline_ticks = 400};
 }
 
-static int open_code(const char *name)
+int comp_open(const char *name)
 {
     const char *folder = getenv("GUESTS");
     struct stat st;
@@ -117,9 +118,9 @@ static int open_code(const char *name)
 void comp_load(wh_comp_rig *rig, const char *name)
 {
     wh_err err = {0};
-    auto_close int fd = open_code(name);
+    auto_close int fd = comp_open(name);
     const wh_engine_config config = {
-        .profile = WH_PROFILE_SHARED | WH_PROFILE_CM, .pool_slots = 100, .pool_memory_max = 128UL << 20};
+        .profile = rig->profile, .pool_slots = 100, .pool_memory_max = 128UL << 20};
     CHECK_OK(wh_engine_wasmtime.engine_new(&config, &rig->engine, &err), &err);
     CHECK_OK(wh_component_load(rig->engine, fd, &rig->config, &rig->component, &err), &err);
     CHECK_OK(wh_component_warm(rig->component, &err), &err);

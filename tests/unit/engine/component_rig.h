@@ -14,6 +14,7 @@
 typedef struct wh_comp_rig {
     wh_engine *engine;
     wh_component *component;
+    unsigned profile; /* shared+cm, unless the test says otherwise */
     wh_component_config config;
     wh_component_callbacks callbacks;
     pthread_t ticker;
@@ -50,6 +51,8 @@ typedef struct wh_comp_client {
 void comp_init(wh_comp_rig *rig);
 void comp_load(wh_comp_rig *rig, const char *name);
 void comp_done(wh_comp_rig *rig);
+
+int comp_open(const char *name); /* the code of a guest */
 
 wh_comp_instance *comp_instance(wh_comp_rig *rig);
 void comp_free(wh_comp_instance *i);

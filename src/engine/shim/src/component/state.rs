@@ -4,13 +4,14 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use tokio::io::AsyncWrite;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::task::JoinHandle;
 use wasmtime::component::ResourceTable;
 use wasmtime::{ResourceLimiter, Store, UpdateDeadline};
-use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
+use wasmtime_wasi::cli::{AsyncStdinStream, IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError, StreamResult};
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
@@ -19,7 +20,7 @@ use super::egress::Hooks;
 use super::ffi::WriteFn;
 use super::instance::Shared;
 use super::sockets::{Net, Sockets, SocketsView};
-use super::{Deadline, Template};
+use super::{Deadline, Template, runtime};
 
 const MEMORY_BYTES_MAX: u64 = 4 << 30;
 const TABLE_ELEMS_MAX: u64 = 1_000_000;
@@ -201,6 +202,47 @@ impl AsyncWrite for Output {
     }
 }
 
+/// Standard input. It may be a pipe that stays empty for long: a thread of the timer's runtime reads it.
+struct Input {
+    fd: c_int,
+    pending: Option<JoinHandle<io::Result<Vec<u8>>>>,
+}
+
+fn read_blocking(fd: c_int, n: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; n];
+    loop {
+        // SAFETY: the vector has n writable bytes.
+        let got = unsafe { libc::read(fd, bytes.as_mut_ptr().cast(), n) };
+        if let Ok(got) = usize::try_from(got) {
+            bytes.truncate(got);
+            return Ok(bytes);
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
+}
+
+impl AsyncRead for Input {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let (fd, n) = (self.fd, out.remaining().min(WRITE_BYTES));
+        let pending =
+            self.pending.get_or_insert_with(|| runtime().spawn_blocking(move || read_blocking(fd, n)));
+        let done = ready!(Pin::new(pending).poll(cx));
+        self.pending = None;
+        let bytes = done.map_err(io::Error::other)??;
+        // The next reader may want less than the one that asked.
+        let n = bytes.len().min(out.remaining());
+        out.put_slice(&bytes[..n]);
+        Poll::Ready(Ok(()))
+    }
+}
+
 /// The strings of a NULL-terminated array.
 ///
 /// # Safety
@@ -248,6 +290,9 @@ fn make_wasi(template: &Template) -> wasmtime::Result<WasiCtx> {
     for line in &env {
         let (name, value) = line.split_once('=').unwrap_or((line, ""));
         wasi.env(name, value);
+    }
+    if config.stdin_fd >= 0 {
+        wasi.stdin(AsyncStdinStream::new(Input { fd: config.stdin_fd, pending: None }));
     }
     wasi.stdout(Output { stream: 1, write: config.write, user: config.write_user });
     wasi.stderr(Output { stream: 2, write: config.write, user: config.write_user });
