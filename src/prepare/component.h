@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Reads the outline of a component: what it imports and exports at the top, and what it is for. No validation: the engine
- * does that. */
+/* Reads the outline of a component: what it imports and exports at the top, and what it is for. No validation:
+ * the engine does that. */
 #pragma once
 
 #include "base/buf.h"

@@ -41,7 +41,8 @@
 #define WH_KIND_HTTP_P3 "http-p3"                     /* wasi:http/handler@0.3 */
 
 /* Further fields: "profile", "kind", "command", "reactor" (0 or 1), "egress", "sockets" (1: a component that imports
- * outgoing HTTP, or wasi:sockets), "import" and "export" (repeated: "f module.name", "m memory", "i package/interface"), "memory_min", "memory_max" (pages), "module" (repeated: paths of Wasm files in an unpacked
- * tree), "files", "bytes". */
+ * outgoing HTTP, or wasi:sockets), "import" and "export" (repeated: "f module.name", "m memory",
+ * "i package/interface"), "memory_min", "memory_max" (pages), "module" (repeated: paths of Wasm files in an
+ * unpacked tree), "files", "bytes". */
 #define WH_PREPARE_RESULT_BYTES_MAX (1UL << 20)
 #define WH_PREPARE_NAMES_MAX 4096 /* imports and exports that are listed */

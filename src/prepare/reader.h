@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Reads the pieces that both Wasm binary formats are made of. Every function is false at what is no such piece, or at the
- * end, which `short_of_bytes` tells apart. */
+/* Reads the pieces that both Wasm binary formats are made of. Every function is false at what is no such piece,
+ * or at the end, which `short_of_bytes` tells apart. */
 #pragma once
 
 #include "base/str.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the tests of components share: a component of $GUESTS with the C side around it, clients that keep what they got,
- * and a clock that ticks. */
+/* What the tests of components share: a component of $GUESTS with the C side around it, clients that keep what
+ * they got, and a clock that ticks. */
 #pragma once
 
 #include "base/buf.h"

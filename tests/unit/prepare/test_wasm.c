@@ -54,7 +54,8 @@ TEST(kinds_that_are_not_modules)
 {
     wh_wasm_outline o;
     wh_err err = {0};
-    CHECK_ERR(wh_wasm_outline_parse("\0asm\15\0\1\0", 8, &o, &err), -ENOTSUP, &err, "a component where a core module");
+    CHECK_ERR(wh_wasm_outline_parse("\0asm\15\0\1\0", 8, &o, &err), -ENOTSUP, &err,
+              "a component where a core module");
     CHECK_ERR(wh_wasm_outline_parse("\0asm\7\0\0\0", 8, &o, &err), -ENOTSUP, &err, "07 00 00 00");
     CHECK_ERR(wh_wasm_outline_parse("hello", 5, &o, &err), -EBADMSG, &err, "not Wasm");
 }
