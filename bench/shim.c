@@ -3,7 +3,7 @@
  * 0.3, in a fresh instance each, and in one that serves 128. Least of many short rounds.
  *
  * shim [--quick]                    measures; the guests' code lies in $BENCH_DIR
- * shim CODE REUSE REQUESTS          does only that, for a profiler or for callgrind */
+ * shim CODE REUSE REQUESTS          does only that, for a profiler or for callgrind, which has room for a few slots only */
 #include "base/err.h"
 #include "bench.h"
 #include "engine/component.h"
@@ -106,7 +106,7 @@ static void requests(wh_component *component, unsigned reuse, int n)
     }
 }
 
-static wh_component *load(const char *path, wh_engine **ret_engine)
+static wh_component *load(const char *path, uint32_t slots, wh_engine **ret_engine)
 {
     wh_err err = {0};
     wh_component *component;
@@ -116,7 +116,7 @@ static wh_component *load(const char *path, wh_engine **ret_engine)
         exit(77);
     }
     const wh_engine_config engine = {
-        .profile = WH_PROFILE_SHARED | WH_PROFILE_CM, .pool_slots = 64, .pool_memory_max = 64UL << 20};
+        .profile = WH_PROFILE_SHARED | WH_PROFILE_CM, .pool_slots = slots, .pool_memory_max = 64UL << 20};
     must(wh_engine_wasmtime.engine_new(&engine, ret_engine, &err), &err);
     must(wh_component_load(*ret_engine, fd, &config, &component, &err), &err);
     must(wh_component_warm(component, &err), &err);
@@ -129,7 +129,7 @@ static void measure(const char *folder, const char *version, int rounds)
     char path[PATH_MAX], name[64];
     wh_engine *engine;
     (void)snprintf(path, sizeof(path), "%s/../tests/unit/engine/hello-%s.cwasm", folder, version);
-    wh_component *component = load(path, &engine);
+    wh_component *component = load(path, 64, &engine);
     requests(component, 1, 200);
     double fresh = BENCH_MIN_NS(rounds, 64, requests(component, 1, 64));
     double reused = BENCH_MIN_NS(rounds, 256, requests(component, 128, 256));
@@ -147,7 +147,7 @@ int main(int argc, char **argv)
     const char *folder = getenv("BENCH_DIR");
     if (argc == 4) {
         wh_engine *engine;
-        wh_component *component = load(argv[1], &engine);
+        wh_component *component = load(argv[1], 4, &engine);
         requests(component, (unsigned)atoi(argv[2]), atoi(argv[3]));
         return 0;
     }
