@@ -404,6 +404,52 @@ int wh_cgroup_make(wh_cgroups *c, const char *path, const wh_cgroup_limits *limi
     return 0;
 }
 
+/* Controllers that a folder of the second hierarchy passes on: "memory pids" is set as "+memory +pids". */
+static char *as_request(const char *names)
+{
+    wh_str left = wh_str_of(names), name;
+    wh_buf b;
+    wh_buf_init(&b, 256);
+    while (wh_str_split(&left, ' ', &name))
+        (void)wh_buf_printf(&b, "%s+%.*s", b.len > 0 ? " " : "", WH_STR_ARG(name));
+    return wh_buf_take(&b);
+}
+
+static void add_setting(const char *dir, const char *file, wh_strv *settings)
+{
+    auto_free char *value = NULL, *request = NULL;
+    if (read_text(dir, file, &value) < 0)
+        return;
+    value[strcspn(value, "\n")] = '\0';
+    bool passes_on = strcmp(file, "cgroup.subtree_control") == 0;
+    if (passes_on && value[0] != '\0')
+        request = as_request(value);
+    /* What is not limited needs no word; the first hierarchy says it with a number that no machine has. */
+    if (value[0] == '\0' || wh_starts_with(value, "max") || strcmp(value, "-1") == 0 || strlen(value) > 250 ||
+        strtoull(value, NULL, 10) > 1ULL << 60)
+        return;
+    wh_strv_push_take(settings, wh_xasprintf("%s/%s\n%s", dir, file, passes_on ? request : value));
+}
+
+void wh_cgroup_recipe(const wh_cgroup *group, wh_strv *dirs, wh_strv *settings)
+{
+    static const char *const first[] = {"memory.limit_in_bytes", "memory.memsw.limit_in_bytes", "cpu.shares",
+                                        "cpu.cfs_quota_us", "pids.max"};
+    static const char *const second[] = {"cgroup.subtree_control",
+                                         "memory.max",
+                                         "memory.swap.max",
+                                         "memory.oom.group",
+                                         "cpu.weight",
+                                         "cpu.max",
+                                         "pids.max"};
+    for (size_t i = 0; i < group->cgroups->n; i++) {
+        bool v2 = group->cgroups->h[i].v2;
+        wh_strv_push(dirs, group->dirs[i]);
+        for (size_t k = 0; k < (v2 ? WH_ARRAY_LEN(second) : WH_ARRAY_LEN(first)); k++)
+            add_setting(group->dirs[i], v2 ? second[k] : first[k], settings);
+    }
+}
+
 char *const *wh_cgroup_procs(const wh_cgroup *group)
 {
     return group->procs;

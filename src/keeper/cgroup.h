@@ -35,6 +35,9 @@ int wh_cgroup_make(wh_cgroups *cgroups, const char *path, const wh_cgroup_limits
                    wh_err *err);
 int wh_cgroup_set(wh_cgroup *group, const wh_cgroup_limits *limits, wh_err *err);
 char *const *wh_cgroup_procs(const wh_cgroup *group); /* files for wh_keeper_start.cgroup_procs */
+/* How to make the group again as it is now, for whoever has no table of controllers (wh_keeper_start): folders in their
+ * order, and "FILE\nVALUE". Both are added to. */
+void wh_cgroup_recipe(const wh_cgroup *group, wh_strv *dirs, wh_strv *settings);
 int wh_cgroup_usage_get(const wh_cgroup *group, wh_cgroup_usage *ret, wh_err *err);
 int wh_cgroup_kill(wh_cgroup *group, wh_err *err);
 int wh_cgroup_remove(wh_cgroup *group, wh_err *err); /* the folders; -EBUSY while a process is in it */

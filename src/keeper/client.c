@@ -290,6 +290,10 @@ static int request_start(wh_keeper *keeper, const char *op, const wh_keeper_star
             wh_xasprintf("%zu:%c:%s", start->open[i].index, start->open[i].how, start->open[i].path);
         wh_record_put_str(&b, "open", text);
     }
+    for (char *const *p = start->group_dirs; p != NULL && *p != NULL; p++)
+        wh_record_put_str(&b, "group_dir", *p);
+    for (char *const *p = start->group_settings; p != NULL && *p != NULL; p++)
+        wh_record_put_str(&b, "group_set", *p);
     memcpy(fds, start->fds, start->n_fds * sizeof(int));
     fds[start->n_fds] = start->exec_fd;
     return request(keeper, &b, fds, start->n_fds + 1, pending_new(done, user), err);

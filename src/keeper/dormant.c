@@ -88,6 +88,7 @@ int wh_keeper_go_dormant(wh_kept *kept)
     wh_err err = {0};
     kept->dormant = true;
     kept->pid = 0;
+    wh_rest_groups_remove(kept->rest); /* a group of memory costs more than all the rest of it */
     if (kept->woken != 0 && wh_mono_now() - kept->woken < TOO_SOON)
         arm_later(kept);
     else {

@@ -72,6 +72,8 @@ typedef struct wh_keeper_start {
         const char *path;
     } * open;
     size_t n_open;
+    /* Control groups that are taken away while it is dormant, and made again (wh_cgroup_recipe); may be NULL. */
+    char *const *group_dirs, *const *group_settings;
 } wh_keeper_start;
 
 typedef struct wh_keeper_event {

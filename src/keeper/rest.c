@@ -209,6 +209,51 @@ int wh_rest_open(const wh_rest *rest, int fds[WH_KEEPER_FDS_MAX], int opened[WH_
     return 0;
 }
 
+/* ------------------------------------------------------------------ control groups */
+
+void wh_rest_groups_remove(const wh_rest *rest)
+{
+    wh_record_iter it = wh_record_begin(rest->message, rest->n);
+    auto_strv wh_strv dirs = NULL;
+    wh_field f;
+    while (wh_record_next(&it, &f)) {
+        char *dir = wh_field_is(&f, "group_dir") ? wh_field_strdup(&f) : NULL;
+        if (dir != NULL)
+            wh_strv_push_take(&dirs, dir);
+    }
+    for (size_t i = wh_strv_len(dirs); i > 0; i--)
+        (void)rmdir(dirs[i - 1]); /* one that another container of the pod uses stays */
+}
+
+static int write_setting(const wh_field *f, wh_err *err)
+{
+    auto_free char *path = wh_field_strdup(f);
+    char *value = path == NULL ? NULL : strchr(path, '\n');
+    if (value == NULL)
+        return wh_fail(err, -EINVAL, "'group_set' is FILE, a line feed, VALUE.");
+    *value++ = '\0';
+    auto_close int fd = open(path, O_WRONLY | O_CLOEXEC);
+    int rc = fd < 0 ? -errno : wh_write_all(fd, value, strlen(value));
+    return rc < 0 ? wh_fail(err, rc, "write '%s' to '%s'", value, path) : 0;
+}
+
+int wh_rest_groups_make(const wh_rest *rest, wh_err *err)
+{
+    wh_record_iter it = wh_record_begin(rest->message, rest->n), settings = it;
+    wh_field f;
+    int rc = 0;
+    while (rc == 0 && wh_record_next(&it, &f)) {
+        auto_free char *dir = wh_field_is(&f, "group_dir") ? wh_field_strdup(&f) : NULL;
+        if (dir != NULL && mkdir(dir, 0755) < 0 && errno != EEXIST)
+            rc = wh_fail(err, -errno, "make control group '%s'", dir);
+    }
+    while (rc == 0 && wh_record_next(&settings, &f)) {
+        if (wh_field_is(&f, "group_set"))
+            rc = write_setting(&f, err);
+    }
+    return rc;
+}
+
 /* ------------------------------------------------------------------ over an upgrade */
 
 static char *copy_bytes(wh_str bytes)

@@ -44,6 +44,11 @@ void wh_rest_free(wh_rest *rest);
 int wh_rest_open(const wh_rest *rest, int fds[WH_KEEPER_FDS_MAX], int opened[WH_KEEPER_FDS_MAX],
                  size_t *ret_n_opened, wh_err *err);
 
+/* The control groups that the message names: taken away, innermost first (others may still use the outer ones), or made
+ * again with their limits. */
+void wh_rest_groups_remove(const wh_rest *rest);
+int wh_rest_groups_make(const wh_rest *rest, wh_err *err);
+
 /* For an upgrade: as a record, and back in the new program. */
 void wh_rest_put(const wh_rest *rest, wh_buf *out);
 int wh_rest_take(wh_shared **shared, const void *data, size_t n, wh_rest **ret, wh_err *err);

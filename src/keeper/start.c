@@ -70,7 +70,8 @@ static int take_number(start *s, const wh_field *f, wh_err *err)
 static int take_field(start *s, const wh_field *f, wh_err *err)
 {
     int64_t v;
-    if (wh_field_is(f, "op") || wh_field_is(f, "seq") || wh_field_is(f, "open"))
+    if (wh_field_is(f, "op") || wh_field_is(f, "seq") || wh_field_is(f, "open") ||
+        wh_field_is(f, "group_dir") || wh_field_is(f, "group_set"))
         return 0;
     if (wh_field_is(f, "socket")) {
         if (s->n_sockets++ >= WH_KEEPER_SOCKETS_MAX)
@@ -235,6 +236,8 @@ int wh_keeper_start_again(wh_kept *kept, wh_err *err)
     int fds[WH_KEEPER_FDS_MAX], opened[WH_KEEPER_FDS_MAX];
     size_t n_opened = 0;
     int rc = parse(kept->server, kept->rest->message, kept->rest->n, &s, err);
+    if (rc == 0)
+        rc = wh_rest_groups_make(kept->rest, err);
     if (rc == 0)
         rc = wh_rest_open(kept->rest, fds, opened, &n_opened, err);
     if (rc == 0)

@@ -294,3 +294,34 @@ TEST(a_group_is_counted_killed_and_removed)
     CHECK(WIFSIGNALED(status));
     remove_all(c, g);
 }
+
+TEST(a_recipe_makes_a_group_again)
+{
+    char parent[64];
+    wh_err err = {0};
+    wh_cgroup *g, *same;
+    auto_strv wh_strv dirs = NULL, settings = NULL, again = NULL;
+    wh_cgroups *c = real_groups(parent);
+    const wh_cgroup_limits limits = {.pids_max = 7, .cpu_shares = 512};
+    CHECK_OK(wh_cgroup_make(c, "again", &limits, &g, &err), &err);
+    wh_cgroup_recipe(g, &dirs, &settings);
+    CHECK_OK(wh_cgroup_remove(g, &err), &err);
+    for (size_t i = 0; i < wh_strv_len(dirs); i++)
+        CHECK(mkdir(dirs[i], 0755) == 0);
+    for (size_t i = 0; i < wh_strv_len(settings); i++) {
+        auto_free char *path = wh_xstrdup(settings[i]);
+        char *value = strchr(path, '\n');
+        CHECK(value != NULL);
+        *value++ = '\0';
+        auto_close int fd = open(path, O_WRONLY | O_CLOEXEC);
+        CHECK(write(fd, value, strlen(value)) == (ssize_t)strlen(value));
+    }
+    CHECK_OK(wh_cgroup_make(c, "again", &(wh_cgroup_limits){0}, &same, &err), &err);
+    wh_strv_free(WH_TAKE(dirs));
+    wh_cgroup_recipe(same, &dirs, &again);
+    CHECK_INT(wh_strv_len(again), ==, wh_strv_len(settings));
+    for (size_t i = 0; i < wh_strv_len(again); i++)
+        CHECK_STR(again[i], settings[i]);
+    wh_cgroup_free(g);
+    remove_all(c, same);
+}

@@ -168,7 +168,7 @@ static void bench_done(bench *b)
 typedef struct how {
     const char *id;
     bool dormant, rest;
-    char *const *cgroups;
+    char *const *cgroups, *const *dirs, *const *settings;
     const char *socket;
 } how;
 
@@ -205,7 +205,9 @@ static void start(bench *b, how h, int expected)
                                    .n_sockets = 1,
                                    .rest = h.rest,
                                    .open = opens,
-                                   .n_open = 1};
+                                   .n_open = 1,
+                                   .group_dirs = h.dirs,
+                                   .group_settings = h.settings};
     if (h.dormant)
         CHECK_OK(wh_keeper_dormant(b->keeper, &start, on_done, b, &err), &err);
     else
@@ -309,6 +311,31 @@ TEST(one_that_ran_from_the_beginning_rests_too)
     CHECK_INT(answer(dial(&b, 'x')), ==, -1);
     WAIT_FOR(&b, b.exited == 1);
     CHECK_INT(b.exit_code, ==, 7);
+    bench_done(&b);
+}
+
+TEST(its_control_groups_go_and_come_with_it)
+{
+    bench b;
+    char outer[128], inner[160], file[192], setting[256];
+    struct stat st;
+    bench_init(&b);
+    (void)snprintf(outer, sizeof(outer), "%s/pod", b.dir);
+    (void)snprintf(inner, sizeof(inner), "%s/c", outer);
+    (void)snprintf(file, sizeof(file), "%s/limit", b.dir);
+    (void)snprintf(setting, sizeof(setting), "%s\n512", file);
+    CHECK(mkdir(outer, 0700) == 0);
+    CHECK(mkdir(inner, 0700) == 0);
+    auto_close int made = open(file, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    CHECK(made >= 0);
+    char *dirs[] = {outer, inner, NULL}, *settings[] = {setting, NULL};
+    start(&b, (how){.id = "grouped", .rest = true, .dirs = dirs, .settings = settings}, 0);
+    CHECK_INT(answer(dial(&b, 'i')), >, 0);
+    WAIT_FOR(&b, b.dormant == 1);
+    CHECK(stat(outer, &st) < 0);
+    CHECK_INT(answer(dial(&b, 'h')), >, 0);
+    CHECK(stat(inner, &st) == 0);
+    CHECK(stat(file, &st) == 0 && st.st_size == 3);
     bench_done(&b);
 }
 
