@@ -2,12 +2,12 @@
 """Servers for the guests: `wherry run --listen`, and `wasmtime serve` as a second opinion where it was built."""
 import contextlib
 import http.client
-import os
-import pathlib
+import http.server
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 import pytest
@@ -126,47 +126,69 @@ def side(request):
     return request.param
 
 
-@pytest.fixture
-def upstream():
-    """A server of Python's own that guests may ask."""
-    class Upstream:
-        def __init__(self):
-            self.listener = socket.create_server(("127.0.0.1", 0))
-            self.port = self.listener.getsockname()[1]
+class Upstream(http.server.BaseHTTPRequestHandler):
+    """What guests may ask: answers by path."""
+    protocol_version = "HTTP/1.1"
 
-        def answer_with(self, data):
-            """Takes one request (head and a body of a known length), answers, closes; in a thread."""
-            import threading
+    def log_message(self, *_):
+        pass
 
-            def serve():
-                with self.listener.accept()[0] as s:
-                    s.settimeout(20)
-                    got = b""
-                    while b"\r\n\r\n" not in got:
-                        got += s.recv(65536)
-                    s.sendall(data)
-            thread = threading.Thread(target=serve, daemon=True)
-            thread.start()
-            return thread
+    def body(self):
+        if "chunked" in self.headers.get("Transfer-Encoding", ""):
+            data = b""
+            while n := int(self.rfile.readline(), 16):
+                data += self.rfile.read(n)
+                self.rfile.readline()
+            self.rfile.readline()
+            return data
+        return self.rfile.read(int(self.headers.get("Content-Length", 0)))
 
-    u = Upstream()
-    yield u
-    u.listener.close()
-
-
-def is_root():
-    return os.geteuid() == 0
-
-
-def resident_kib(pid):
-    """Peak of a process and all below it."""
-    total, todo = 0, [pid]
-    while todo:
-        one = todo.pop()
+    def send(self, status, data, fields=()):
+        self.send_response(status)
+        for name, value in fields:
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
         with contextlib.suppress(OSError):
-            for line in pathlib.Path(f"/proc/{one}/status").read_text(encoding="ascii").splitlines():
-                if line.startswith("VmHWM:"):
-                    total += int(line.split()[1])
-            for task in pathlib.Path(f"/proc/{one}/task").iterdir():
-                todo += [int(x) for x in (task / "children").read_text().split()]
-    return total
+            self.wfile.write(data)
+
+    def do_GET(self):
+        self.server.seen.append((self.command, self.path, dict(self.headers.items())))
+        if self.path.startswith("/big"):
+            self.send(200, bytes(i % 251 for i in range(int(self.path.split("=")[1]))))
+        elif self.path == "/never":
+            self.server.over.wait(30)
+            self.close_connection = True
+        elif self.path == "/cut":
+            self.send_response(200)
+            self.send_header("Content-Length", "100")
+            self.end_headers()
+            self.wfile.write(b"half")
+            self.close_connection = True
+        elif self.path == "/redirect":
+            self.send(302, b"", [("Location", "/hello")])
+        elif self.path == "/garbage":
+            self.wfile.write(b"this is not HTTP\r\n\r\n")
+            self.close_connection = True
+        else:
+            self.send(200, b"upstream\n")
+
+    def do_POST(self):
+        data = self.body()
+        self.server.seen.append((self.command, self.path, dict(self.headers.items())))
+        self.send(200, data)
+
+
+@pytest.fixture(scope="session")
+def upstream():
+    """A server of Python's own; `seen` is what it was asked."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Upstream)
+    server.daemon_threads = True
+    server.seen, server.over = [], threading.Event()
+    server.url = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield server
+    server.over.set()
+    server.shutdown()
+    thread.join()

@@ -259,12 +259,6 @@ def test_environment_is_only_what_was_given(servers):
         assert "HOME=" not in text and "PATH=" not in text
 
 
-def test_outgoing_is_denied_unless_granted(servers, upstream):
-    for name in MANY:
-        answer = servers("wherry", name).ask("/outgoing", fields={"X-Url": f"http://127.0.0.1:{upstream.port}/"})
-        assert (answer.status, b"Denied" in answer.body or b"Prohibited" in answer.body) == (502, True), answer
-
-
 def test_large_bodies_up_and_down_at_once(many):
     """Back-pressure both ways: a client that reads nothing for a while, then everything."""
     size = 20_000_000
