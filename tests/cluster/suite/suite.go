@@ -139,7 +139,8 @@ func Namespace(t testing.TB) string {
 		return '-'
 	}, strings.ToLower(t.Name())), "-")
 	c.Kubectl(t, "create", "namespace", name)
-	Eventually(t, 10*time.Second, "service account default", func() error {
+	// Long: after an outage of the API the controllers take their time to come back.
+	Eventually(t, 60*time.Second, "service account default", func() error {
 		return c.Get("/api/v1/namespaces/"+name+"/serviceaccounts/default", nil)
 	})
 	t.Cleanup(func() {
