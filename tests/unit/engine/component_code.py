@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""component_code.py COMPILE GUESTS.py NAME PROFILE OUT: compiled code of a guest of tests/guests/http.
+"""component_code.py COMPILE GUESTS.py NAME PROFILE OUT: compiled code of a guest of tests/guests/http
+or tests/guests/components.
 
 "unknown-import" is made here: a component that imports what nobody offers.
 
 Where the tools for that guest are missing OUT is empty, and the tests that want it say so and skip.
 """
+import os
 import pathlib
 import subprocess
 import sys
@@ -33,19 +35,43 @@ def unknown_import() -> bytes:
             section(11, b"\1" + name_of("wasi:cli/run@0.2.0") + b"\5\1\0"))
 
 
-def main() -> int:
-    compile_tool, guests, name, profile, out = sys.argv[1:]
-    if name == "unknown-import":
-        wasm = pathlib.Path(out + ".wasm")
-        wasm.write_bytes(unknown_import())
-        return subprocess.run([compile_tool, profile, str(wasm), out], check=False).returncode
+def own_crate(name: str) -> pathlib.Path | None:
+    """A guest of tests/guests/components."""
+    crate = pathlib.Path(__file__).resolve().parents[2] / "guests" / "components" / name
+    if not crate.is_dir():
+        return None
+    cache = pathlib.Path(os.environ.get("WHERRY_CACHE") or pathlib.Path.home() / ".cache" / "wherry")
+    target = cache / "target" / "component-guests"
+    done = subprocess.run(["cargo", "build", "--quiet", "--locked", "--release", "--target", "wasm32-wasip2",
+                           "--target-dir", str(target), "--manifest-path", str(crate / "Cargo.toml")],
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    if done.returncode != 0:
+        if any(words in done.stdout for words in ("can't find crate for", "failed to download")):
+            raise FileNotFoundError(name)
+        raise RuntimeError(done.stdout)
+    return target / "wasm32-wasip2" / "release" / f"{name.replace('-', '_')}.wasm"
+
+
+def shared_guest(guests: str, name: str) -> pathlib.Path:
     built = subprocess.run([sys.executable, guests, name], stdout=subprocess.PIPE, text=True, check=False)
     if built.returncode == 77:
+        raise FileNotFoundError(name)
+    built.check_returncode()
+    return pathlib.Path(built.stdout.split()[-1])
+
+
+def main() -> int:
+    compile_tool, guests, name, profile, out = sys.argv[1:]
+    try:
+        if name == "unknown-import":
+            wasm = pathlib.Path(out + ".wasm")
+            wasm.write_bytes(unknown_import())
+        else:
+            wasm = own_crate(name) or shared_guest(guests, name)
+    except FileNotFoundError:
         pathlib.Path(out).write_bytes(b"")
         return 0
-    if built.returncode != 0:
-        return built.returncode
-    return subprocess.run([compile_tool, profile, built.stdout.split()[-1], out], check=False).returncode
+    return subprocess.run([compile_tool, profile, str(wasm), out], check=False).returncode
 
 
 if __name__ == "__main__":

@@ -18,10 +18,12 @@ typedef struct run {
     wh_outcome outcome;
 } run;
 
+/* `path` goes to the environment, and is the first argument without its slash. */
 static void run_up(run *r, const char *name, const char *path, int stdin_fd)
 {
-    static char app[] = "app", words[] = "two words", empty[] = "EMPTY=", variable[64];
-    static char *const args[] = {app, words, NULL}, *const env[] = {variable, empty, NULL};
+    static char app[] = "app", first[64], words[] = "two words", empty[] = "EMPTY=", variable[64];
+    static char *const args[] = {app, first, words, NULL}, *const env[] = {variable, empty, NULL};
+    (void)snprintf(first, sizeof(first), "%s", path + 1);
     (void)snprintf(variable, sizeof(variable), "PATH_INFO=%s", path);
     comp_init(&r->rig);
     r->rig.profile = WH_PROFILE_POD | WH_PROFILE_CM;
@@ -83,7 +85,7 @@ TEST(arguments_and_environment)
     run r;
     run_up(&r, "command-p2", "/env", -1);
     run_to_end(&r);
-    CHECK_STR(wh_buf_str(&r.rig.output), "arg 0 app\narg 1 two words\nEMPTY=\nPATH_INFO=/env\n");
+    CHECK_STR(wh_buf_str(&r.rig.output), "arg 0 app\narg 1 env\narg 2 two words\nEMPTY=\nPATH_INFO=/env\n");
     run_down(&r);
 }
 
@@ -165,6 +167,25 @@ TEST(standard_input_of_a_file)
     CHECK_CONTAINS(wh_buf_str(&r.rig.output) + 98870, "line 9999\n");
     run_down(&r);
     (void)close(fd);
+}
+
+TEST(a_command_of_0_3)
+{
+    static const char *const paths[] = {"/", "/sleep", "/cat", "/fail"};
+    static const char *const texts[] = {"Hello from 0.3\n", "slept\n", "the input", ""};
+    for (size_t k = 0; k < WH_ARRAY_LEN(paths); k++) {
+        run r;
+        auto_close int fd = memfd_create("input", MFD_CLOEXEC);
+        CHECK_INT(dprintf(fd, "the input"), ==, 9);
+        CHECK_INT(lseek(fd, 0, SEEK_SET), ==, 0);
+        run_up(&r, "command-p3", paths[k], fd);
+        run_to_end(&r);
+        CHECK_INT(r.i->state, ==, WH_COMPONENT_IDLE);
+        CHECK_INT(r.outcome.end, ==, k < 3 ? WH_END_OK : WH_END_EXIT);
+        CHECK_INT(r.outcome.exit_code, ==, k < 3 ? 0 : 1);
+        CHECK_STR(wh_buf_str(&r.rig.output), texts[k]);
+        run_down(&r);
+    }
 }
 
 TEST(a_command_answers_no_requests)

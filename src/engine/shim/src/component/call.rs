@@ -13,6 +13,7 @@ use wasmtime_wasi_http::{Error, WasiBody};
 
 use super::ffi::{Callbacks, END_TRAP, Field, Outcome, Str, TRAP_HOST};
 use super::instance::Shared;
+use super::lock;
 
 /// Bytes on their way to the guest. Both sides are on the component's thread; the mutex is what the body's
 /// `Send` asks for.
@@ -35,7 +36,7 @@ impl Queue {
     /// Returns how much waits now.
     pub fn push(&self, bytes: Bytes) -> usize {
         let (queued, waker) = {
-            let mut q = self.inner.lock().unwrap();
+            let mut q = lock(&self.inner);
             if q.end.is_some() || bytes.is_empty() {
                 return q.queued;
             }
@@ -50,7 +51,7 @@ impl Queue {
     /// No more comes. The first end counts.
     pub fn end(&self, result: Result<(), Error>, trailers: Option<HeaderMap>) {
         let waker = {
-            let mut q = self.inner.lock().unwrap();
+            let mut q = lock(&self.inner);
             if q.end.is_some() {
                 return;
             }
@@ -67,13 +68,13 @@ impl Queue {
 
     /// What the guest took since the last time, and what still waits.
     pub fn take_taken(&self) -> Option<(usize, usize)> {
-        let mut q = self.inner.lock().unwrap();
+        let mut q = lock(&self.inner);
         let taken = std::mem::take(&mut q.taken);
         (taken > 0).then_some((taken, q.queued))
     }
 
     fn poll(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        let mut q = self.inner.lock().unwrap();
+        let mut q = lock(&self.inner);
         if let Some(chunk) = q.chunks.pop_front() {
             q.queued -= chunk.len();
             q.taken += chunk.len();
@@ -96,7 +97,7 @@ impl Queue {
     }
 
     fn is_over(&self) -> bool {
-        let q = self.inner.lock().unwrap();
+        let q = lock(&self.inner);
         q.chunks.is_empty() && q.trailers.is_none() && matches!(q.end, Some(Ok(())))
     }
 }
@@ -110,7 +111,7 @@ fn wake(waker: Option<Waker>) {
 /// The guest's end of a queue. `T` is kept alive with it.
 pub struct QueueBody<T> {
     pub queue: Arc<Queue>,
-    pub keep: T,
+    pub _keep: T,
 }
 
 impl<T: Unpin> Body for QueueBody<T> {
@@ -194,13 +195,13 @@ impl Call {
     }
 
     pub fn is_gone(&self) -> bool {
-        self.inner.lock().unwrap().gone
+        lock(&self.inner).gone
     }
 
     /// After on_body said false.
     pub fn credit(&self) {
         let waker = {
-            let mut inner = self.inner.lock().unwrap();
+            let mut inner = lock(&self.inner);
             inner.paused = false;
             inner.waker.take()
         };
@@ -210,7 +211,7 @@ impl Call {
     /// No callback after this.
     pub fn abort(&self) {
         let waker = {
-            let mut inner = self.inner.lock().unwrap();
+            let mut inner = lock(&self.inner);
             inner.gone = true;
             inner.waker.take()
         };
@@ -231,7 +232,7 @@ impl Call {
     }
 
     fn send_head(&self, parts: &http::response::Parts) {
-        self.inner.lock().unwrap().head = true;
+        lock(&self.inner).head = true;
         with_fields(Some(&parts.headers), |fields, n| {
             // SAFETY: as above; the fields live for the call.
             unsafe { (self.callbacks().on_head)(self.user, parts.status.as_u16().into(), fields, n) };
@@ -239,16 +240,16 @@ impl Call {
     }
 
     fn send_body(&self, bytes: &[u8]) {
-        self.inner.lock().unwrap().paused = true; // a credit inside the callback must not be lost
+        lock(&self.inner).paused = true; // a credit inside the callback must not be lost
         // SAFETY: as above; the bytes live for the call.
         if unsafe { (self.callbacks().on_body)(self.user, bytes.as_ptr(), bytes.len()) } {
-            self.inner.lock().unwrap().paused = false;
+            lock(&self.inner).paused = false;
         }
     }
 
     /// The last callback; later ones are dropped.
     pub fn end(&self, outcome: &Outcome, trailers: Option<&HeaderMap>) {
-        if std::mem::replace(&mut self.inner.lock().unwrap().gone, true) {
+        if std::mem::replace(&mut lock(&self.inner).gone, true) {
             return;
         }
         self.body.end(Err(Error::ConnectionTerminated), None);
@@ -278,7 +279,7 @@ impl Call {
     /// Waits until the C side wants more; false when it wants nothing any more.
     async fn wait_for_credit(&self) -> bool {
         poll_fn(|cx| {
-            let mut inner = self.inner.lock().unwrap();
+            let mut inner = lock(&self.inner);
             if inner.gone {
                 return Poll::Ready(false);
             }
@@ -296,7 +297,7 @@ impl Call {
             if let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(cx) {
                 return Poll::Ready(Some(frame));
             }
-            let mut inner = self.inner.lock().unwrap();
+            let mut inner = lock(&self.inner);
             if inner.gone {
                 return Poll::Ready(None);
             }

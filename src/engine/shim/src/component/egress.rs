@@ -15,14 +15,15 @@ use http_body::Body;
 use http_body_util::BodyExt;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
-use super::Template;
 use super::call::{Queue, QueueBody, with_fields};
 use super::ffi::{EgressOps, Head, Str};
 use super::instance::{Shared, Wake};
+use super::{Template, lock};
 
 const CHUNK_BYTES: usize = 64 << 10; // of one write to a body; what is buffered is a few of these
 
 type Response = http::Response<WasiBody>;
+type HeadReceiver = oneshot::Receiver<Result<Response, Error>>;
 type SendFuture =
     dyn Future<Output = Result<(Response, Box<dyn Future<Output = Result<(), Error>> + Send>), Error>> + Send;
 
@@ -35,12 +36,12 @@ pub struct Hub {
 
 impl Hub {
     pub fn get(&self, id: u64) -> Option<Arc<EgressCall>> {
-        self.calls.lock().unwrap().get(&id).cloned()
+        lock(&self.calls).get(&id).cloned()
     }
 
     /// The C side is done with it.
     pub fn take(&self, id: u64) -> Option<Arc<EgressCall>> {
-        self.calls.lock().unwrap().remove(&id)
+        lock(&self.calls).remove(&id)
     }
 }
 
@@ -102,10 +103,10 @@ impl EgressCall {
     }
 
     pub fn set_head(&self, status: u32, fields: HeaderMap) {
-        let (Some(sender), Some(guard)) = (self.head.lock().unwrap().take(), self.guard.upgrade()) else {
+        let (Some(sender), Some(guard)) = (lock(&self.head).take(), self.guard.upgrade()) else {
             return;
         };
-        let body = QueueBody { queue: self.answer.clone(), keep: guard }.boxed_unsync();
+        let body = QueueBody { queue: self.answer.clone(), _keep: guard }.boxed_unsync();
         let mut response = http::Response::new(body);
         *response.status_mut() = u16::try_from(status)
             .ok()
@@ -121,7 +122,7 @@ impl EgressCall {
 
     pub fn credit(&self) {
         let waker = {
-            let mut pause = self.pause.lock().unwrap();
+            let mut pause = lock(&self.pause);
             pause.0 = false;
             pause.1.take()
         };
@@ -133,7 +134,7 @@ impl EgressCall {
     /// The C side has ended it, well or with an error.
     pub fn end(&self, code: c_int, trailers: HeaderMap) {
         self.over.store(true, Ordering::SeqCst);
-        let sender = self.head.lock().unwrap().take();
+        let sender = lock(&self.head).take();
         match (sender, code) {
             (Some(sender), 0) => drop(sender.send(Err(Error::HttpResponseIncomplete))),
             (Some(sender), code) => drop(sender.send(Err(error_of(code, false)))),
@@ -145,7 +146,7 @@ impl EgressCall {
 
     /// The guest made an error of its own request body.
     fn fail(&self, error: Error) {
-        if let Some(sender) = self.head.lock().unwrap().take() {
+        if let Some(sender) = lock(&self.head).take() {
             let _ = sender.send(Err(error));
         }
         self.abandoned.store(true, Ordering::SeqCst);
@@ -180,7 +181,7 @@ impl EgressCall {
 
     async fn wait_for_credit(&self) {
         poll_fn(|cx| {
-            let mut pause = self.pause.lock().unwrap();
+            let mut pause = lock(&self.pause);
             if !pause.0 || self.is_over() {
                 return Poll::Ready(());
             }
@@ -191,10 +192,10 @@ impl EgressCall {
     }
 
     fn send_body(&self, bytes: &[u8]) {
-        self.pause.lock().unwrap().0 = true; // a credit inside the callback must not be lost
+        lock(&self.pause).0 = true; // a credit inside the callback must not be lost
         // SAFETY: as above; the bytes live for the call.
         if unsafe { (self.ops().body)(self.ops().user, self.id, bytes.as_ptr(), bytes.len()) } {
-            self.pause.lock().unwrap().0 = false;
+            lock(&self.pause).0 = false;
         }
     }
 
@@ -288,7 +289,7 @@ impl Hooks {
         &self,
         request: http::Request<WasiBody>,
         options: RequestOptions,
-    ) -> Result<(oneshot::Receiver<Result<Response, Error>>, Arc<Guard>), Error> {
+    ) -> Result<(HeadReceiver, Arc<Guard>), Error> {
         let ops = self.template.config().egress;
         // SAFETY: null, or valid as long as the component.
         let Some(ops_ref) = (unsafe { ops.as_ref() }) else { return Err(Error::HttpRequestDenied) };
@@ -311,7 +312,7 @@ impl Hooks {
                 pause: Mutex::default(),
             }
         });
-        hub.calls.lock().unwrap().insert(id, call.clone());
+        lock(&hub.calls).insert(id, call.clone());
         match self.begin(ops_ref, id, &request, options) {
             0 => {}
             code => {
@@ -320,7 +321,7 @@ impl Hooks {
                 return Err(error_of(code, false));
             }
         }
-        self.shared.egress.lock().unwrap().push(call.clone());
+        lock(&self.shared.egress).push(call.clone());
         self.shared.start(Box::pin(call.pump(request.into_body())));
         Ok((receiver, guard.expect("made above")))
     }

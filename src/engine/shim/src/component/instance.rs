@@ -19,7 +19,7 @@ use super::call::Call;
 use super::egress::EgressCall;
 use super::ffi::{Callbacks, END_EXIT, Outcome};
 use super::state::{State, new_store};
-use super::{Kind, Template, outcome, runtime};
+use super::{Kind, Template, lock, outcome, runtime};
 
 const TURNS_MAX: usize = 16; // polls in a row before others get their turn
 
@@ -61,7 +61,7 @@ impl Wake {
     }
 
     fn tell(&self) {
-        if let Some(target) = &*self.target.lock().unwrap() {
+        if let Some(target) = &*lock(&self.target) {
             // SAFETY: the callbacks outlive the component; the target is gone once the instance is.
             unsafe { ((*target.callbacks).wake)(target.user) };
         }
@@ -93,7 +93,7 @@ impl task::Wake for Wake {
 }
 
 enum Job {
-    Call(Arc<Call>, http::Request<WasiBody>),
+    Call(Arc<Call>, Box<http::Request<WasiBody>>),
     Run,
 }
 
@@ -122,7 +122,7 @@ pub struct Shared {
 impl Shared {
     fn submit(&self, job: Job) {
         let waker = {
-            let mut jobs = self.jobs.lock().unwrap();
+            let mut jobs = lock(&self.jobs);
             jobs.0.push(job);
             jobs.1.take()
         };
@@ -133,7 +133,7 @@ impl Shared {
     }
 
     fn take_jobs(&self, cx: &Context<'_>) -> Vec<Job> {
-        let mut jobs = self.jobs.lock().unwrap();
+        let mut jobs = lock(&self.jobs);
         if !jobs.1.as_ref().is_some_and(|w| w.will_wake(cx.waker())) {
             jobs.1 = Some(cx.waker().clone());
         }
@@ -142,11 +142,11 @@ impl Shared {
 
     /// Called in the poll; the pump runs behind the driver.
     pub fn start(&self, pump: Pump) {
-        self.pumps.lock().unwrap().push(pump);
+        lock(&self.pumps).push(pump);
     }
 
     pub fn forget(&self, call: *const Call) {
-        let mut calls = self.calls.lock().unwrap();
+        let mut calls = lock(&self.calls);
         if let Some(at) = calls.iter().position(|c| Arc::as_ptr(c) == call) {
             calls.swap_remove(at);
         }
@@ -158,16 +158,16 @@ impl Shared {
 
     /// Tells the C side what was taken of the bodies.
     fn flush(&self) {
-        let calls: Vec<_> = self.calls.lock().unwrap().clone();
+        let calls: Vec<_> = lock(&self.calls).clone();
         for call in calls {
             call.tell_taken();
         }
-        let egress = std::mem::take(&mut *self.egress.lock().unwrap());
+        let egress = std::mem::take(&mut *lock(&self.egress));
         if egress.is_empty() {
             return;
         }
         let mut kept: Vec<_> = egress.into_iter().filter(|call| call.flush()).collect();
-        let mut now = self.egress.lock().unwrap();
+        let mut now = lock(&self.egress);
         kept.append(&mut now);
         *now = kept;
     }
@@ -222,13 +222,12 @@ impl Instance {
     }
 
     pub fn has_free_slot(&self) -> bool {
-        let open = self.shared.calls.lock().unwrap().len();
-        let alive = self.driver.try_borrow().map_or(true, |d| d.is_some());
+        let open = lock(&self.shared.calls).len();
         let room = match self.template.kind {
             Kind::HttpP3 => open < self.template.calls_at_once(),
             _ => open == 0 && !self.shared.busy.load(Ordering::Relaxed),
         };
-        alive
+        !self.is_dead()
             && room
             && self.shared.accepts.load(Ordering::Relaxed)
             && !self.shared.spent.load(Ordering::Relaxed)
@@ -243,19 +242,23 @@ impl Instance {
     }
 
     pub fn outcome(&self) -> Outcome {
-        self.shared.outcome.lock().unwrap().clone()
+        lock(&self.shared.outcome).clone()
     }
 
     pub fn begin(&self, call: &Arc<Call>, request: http::Request<WasiBody>) {
         self.shared.begun.fetch_add(1, Ordering::Relaxed);
-        self.shared.calls.lock().unwrap().push(call.clone());
-        self.shared.submit(Job::Call(call.clone(), request));
+        lock(&self.shared.calls).push(call.clone());
+        self.shared.submit(Job::Call(call.clone(), Box::new(request)));
     }
 
     pub fn run(&self) {
         self.shared.begun.fetch_add(1, Ordering::Relaxed);
         self.shared.busy.store(true, Ordering::Relaxed);
         self.shared.submit(Job::Run);
+    }
+
+    pub fn is_dead(&self) -> bool {
+        self.driver.try_borrow().is_ok_and(|driver| driver.is_none())
     }
 
     pub fn is_command(&self) -> bool {
@@ -268,7 +271,7 @@ impl Instance {
 
     fn poll_pumps(&self, cx: &mut Context<'_>) {
         let mut pumps = self.pumps.borrow_mut();
-        pumps.extend(std::mem::take(&mut *self.shared.pumps.lock().unwrap()));
+        pumps.extend(std::mem::take(&mut *lock(&self.shared.pumps)));
         while let Poll::Ready(Some(())) = pumps.poll_next_unpin(cx) {}
     }
 
@@ -310,16 +313,16 @@ impl Instance {
                 return PollResult::Pending;
             }
         }
-        let open = !self.shared.calls.lock().unwrap().is_empty() || !self.pumps.borrow().is_empty();
+        let open = !lock(&self.shared.calls).is_empty() || !self.pumps.borrow().is_empty();
         if open || self.shared.busy.load(Ordering::Relaxed) { PollResult::Pending } else { PollResult::Idle }
     }
 
     fn die(&self, driver: Option<Driver>, store: Option<Store<State>>, outcome: &Outcome) {
         self.shared.wake.begin(); // nothing more to tell: it stays so
-        *self.shared.outcome.lock().unwrap() = outcome.clone();
+        *lock(&self.shared.outcome) = outcome.clone();
         let _ = catch_unwind(AssertUnwindSafe(|| drop(store)));
         self.drop_driver(driver);
-        let calls = std::mem::take(&mut *self.shared.calls.lock().unwrap());
+        let calls = std::mem::take(&mut *lock(&self.shared.calls));
         for call in calls {
             call.end(outcome, None);
         }
@@ -327,12 +330,12 @@ impl Instance {
 
     fn drop_driver(&self, driver: Option<Driver>) {
         let _ = catch_unwind(AssertUnwindSafe(|| drop(driver)));
-        self.shared.pumps.lock().unwrap().clear();
+        lock(&self.shared.pumps).clear();
         self.pumps.take().clear();
-        for call in std::mem::take(&mut *self.shared.egress.lock().unwrap()) {
+        for call in std::mem::take(&mut *lock(&self.shared.egress)) {
             call.cancel();
         }
-        self.shared.jobs.lock().unwrap().0.clear();
+        lock(&self.shared.jobs).0.clear();
     }
 }
 
@@ -348,24 +351,19 @@ pub fn abort(call: &Arc<Call>) {
 impl Drop for Instance {
     fn drop(&mut self) {
         let _context = runtime().enter();
-        for call in std::mem::take(&mut *self.shared.calls.lock().unwrap()) {
+        for call in std::mem::take(&mut *lock(&self.shared.calls)) {
             call.abort();
         }
         let driver = self.driver.get_mut().take();
         self.drop_driver(driver);
-        *self.shared.wake.target.lock().unwrap() = None;
+        *lock(&self.shared.wake.target) = None;
     }
 }
 
 /// The functions of an instance that are called.
 enum Guest {
     P2(TypedFunc<(Resource<p2_types::IncomingRequest>, Resource<p2_types::ResponseOutparam>), ()>),
-    P3(
-        TypedFunc<
-            (Resource<p3_types::Request>,),
-            (Result<Resource<p3_types::Response>, p3_types::ErrorCode>,),
-        >,
-    ),
+    P3(TypedFunc<(Resource<p3_types::Request>,), P3Result>),
     Command(TypedFunc<(), (Result<(), ()>,)>),
 }
 
@@ -432,10 +430,10 @@ async fn handle(
     });
     match (job, guest) {
         (Job::Call(call, request), Guest::P2(func)) => {
-            handle_p2(accessor, func, shared, &call, request).await
+            handle_p2(accessor, func, shared, &call, *request).await
         }
         (Job::Call(call, request), Guest::P3(func)) => {
-            handle_p3(accessor, func, shared, &call, request).await
+            handle_p3(accessor, func, shared, &call, *request).await
         }
         (Job::Call(call, _), Guest::Command(_)) => {
             call.end_without_answer("a command answers no requests");
@@ -448,7 +446,7 @@ async fn handle(
                 outcome.end = END_EXIT;
                 outcome.exit_code = 1;
             }
-            *shared.outcome.lock().unwrap() = outcome;
+            *lock(&shared.outcome) = outcome;
             Ok(())
         }
         (Job::Run, _) => Ok(()),

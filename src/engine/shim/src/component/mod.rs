@@ -18,7 +18,7 @@ use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::{fmt, slice};
 
 use bytes::Bytes;
@@ -82,6 +82,8 @@ pub struct Template {
     epochs: bool,
     net: Arc<Net>,
     hub: Hub,
+    args: Vec<String>,
+    env: Vec<(String, String)>,
     config: *const Config,
     _mapping: Option<Mapping>,
 }
@@ -112,6 +114,11 @@ impl Template {
             n => n as usize,
         }
     }
+}
+
+/// A panic elsewhere must not spread: what the mutexes guard is whole at any moment.
+fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The timer and the context of wasmtime-wasi: one thread that sleeps, no descriptor.
@@ -216,6 +223,9 @@ unsafe fn load(
     let pre = linker.instantiate_pre(&component).map_err(bad(libc::ENOENT))?;
     // SAFETY: the configuration is valid and outlives the component.
     let net = unsafe { Net::new((*config).net) };
+    // SAFETY: as above.
+    let (args, env) = unsafe { (state::strings((*config).args), state::strings((*config).env)) };
+    let env = env.iter().map(|line| line.split_once('=').unwrap_or((line, "")));
     Ok(Template {
         engine: engine.clone(),
         pre,
@@ -224,6 +234,8 @@ unsafe fn load(
         epochs,
         net,
         hub: Hub::default(),
+        args,
+        env: env.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
         config,
         _mapping: mapping,
     })
@@ -384,7 +396,7 @@ unsafe fn make_request(head: &Head, call: &Arc<Call>) -> Result<http::Request<Wa
     if head.body_bytes == 0 {
         call.body.end(Ok(()), None);
     }
-    let body = QueueBody { queue: call.body.clone(), keep: () }.boxed_unsync();
+    let body = QueueBody { queue: call.body.clone(), _keep: () }.boxed_unsync();
     let mut request = http::Request::builder().method(method).uri(uri).body(body)?;
     *request.headers_mut() = headers;
     Ok(request)
@@ -406,6 +418,7 @@ pub unsafe extern "C" fn wh_component_begin(
         let call = instance.new_call(user);
         // SAFETY: as above.
         match unsafe { make_request(head, &call) } {
+            Ok(_) if instance.is_dead() => fail(err, -libc::EPIPE, "the instance has ended."),
             Ok(request) => {
                 instance.begin(&call, request);
                 // SAFETY: as above; the instance keeps the call until its end.

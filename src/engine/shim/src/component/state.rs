@@ -247,7 +247,7 @@ impl AsyncRead for Input {
 ///
 /// # Safety
 /// `list` is null or a NULL-terminated array of C strings.
-unsafe fn strings(list: *const *const c_char) -> Vec<String> {
+pub unsafe fn strings(list: *const *const c_char) -> Vec<String> {
     let mut out = Vec::new();
     if list.is_null() {
         return out;
@@ -284,13 +284,8 @@ fn make_wasi(template: &Template) -> wasmtime::Result<WasiCtx> {
     let config = template.config();
     let mut wasi = WasiCtx::builder();
     wasi.allow_blocking_current_thread(true);
-    // SAFETY: the configuration outlives the component and is what its header says.
-    let (args, env) = unsafe { (strings(config.args), strings(config.env)) };
-    wasi.args(&args);
-    for line in &env {
-        let (name, value) = line.split_once('=').unwrap_or((line, ""));
-        wasi.env(name, value);
-    }
+    wasi.args(&template.args);
+    wasi.envs(&template.env);
     if config.stdin_fd >= 0 {
         wasi.stdin(AsyncStdinStream::new(Input { fd: config.stdin_fd, pending: None }));
     }
