@@ -45,6 +45,9 @@
 #define WH_HTTP_REPLY_BYTES_MAX (64UL << 20)     /* one whole answer of our own APIs */
 #define WH_HTTP_CLIENT_CALLS_MAX 1024            /* open calls of one client */
 #define WH_HTTP_INTERIM_MAX 16                   /* 1xx answers before the final one */
+#define WH_WS_MESSAGE_BYTES_MAX (16UL << 20)     /* one WebSocket message, unless its owner says otherwise */
+#define WH_WS_CONTROL_BYTES_MAX 125              /* data of a WebSocket control frame (RFC 6455 5.5) */
+#define WH_WS_EMPTY_PIECES_MAX 16                /* empty pieces of one WebSocket message */
 #define WH_KUBE_BODY_BYTES_MAX (64UL << 20)      /* one answer of the API server */
 #define WH_KUBE_EVENT_BYTES_MAX (8UL << 20)      /* one line of a watch */
 #define WH_KUBE_OBJECTS_MAX 200000               /* objects of one watch */
