@@ -96,8 +96,8 @@ typedef struct wh_netd_options {
     const wh_addr *node_addresses;
     size_t n_node_addresses;
     void (*on_lost)(void *user); /* it ended; start another one and say all pods again */
-    /* What was refused, at most ten a second; may be NULL. It is logged here too. */
-    void (*on_refused)(void *user, const char *pod, const char *target, const char *reason);
+    /* What was refused, at most ten a second, and how many more were since; may be NULL. */
+    void (*on_refused)(void *user, const char *pod, const char *target, const char *reason, int64_t left_out);
     void *user;
 } wh_netd_options;
 int wh_netd_start(wh_loop *loop, const wh_netd_options *options, wh_netd **ret, wh_err *err);

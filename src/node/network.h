@@ -21,6 +21,11 @@ typedef struct wh_network_options {
     const char *netd_program;
     uid_t netd_uid;        /* that netd runs as; ignored when we are not root */
     const char *state_dir; /* keeps the namespace's file and the table of addresses */
+    /* netd ended and another one serves: channels of runners are dead, wh_network_pod_channel gives new ones. */
+    void (*on_restart)(void *user);
+    /* What netd did not let a pod do; it is logged already. Both may be NULL. */
+    void (*on_refused)(void *user, const char *pod, const char *target, const char *reason);
+    void *user;
 } wh_network_options;
 
 /* Makes or finds the namespace, starts netd, compares routes with `known` pods later (wh_network_adopt). A mode that
@@ -30,8 +35,9 @@ int wh_network_new(wh_loop *loop, const wh_network_options *options, wh_network 
 void wh_network_free(wh_network *network); /* pods keep their addresses and listeners */
 wh_network_mode wh_network_mode_of(const wh_network *network);
 
-/* Gives the pod its addresses (the ones it had before, if the table knows it) and tells netd its rules. ret_addresses
- * has room for two. -EADDRNOTAVAIL: none is left. */
+/* Gives the pod its addresses (the ones it had before, if the table knows it) and tells netd its rules; pod->addresses is
+ * not read. A known pod gets the new rules. On the host's addresses, without a resolv_conf, the host's is taken.
+ * ret_addresses has room for two. -EADDRNOTAVAIL: none is left. */
 int wh_network_pod_add(wh_network *network, const wh_netd_pod *pod, bool host_network,
                        wh_addr ret_addresses[2], size_t *ret_n, wh_err *err);
 int wh_network_pod_remove(wh_network *network, const char *id, wh_err *err);
