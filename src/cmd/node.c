@@ -5,6 +5,7 @@
 #include "cmd/cmd.h"
 #include "net/addr.h"
 #include "node/cluster.h"
+#include "node/egress.h"
 #include "node/local_api.h"
 #include "node/source_dir.h"
 
@@ -20,9 +21,9 @@
 
 static struct {
     const char *manifests, *kubeconfig, *bootstrap, *name, *ip, *logs, *listen, *healthz, *client_ca,
-        *log_level, *log_format, *cgroup, *auth_file, *registries;
+        *log_level, *log_format, *cgroup, *auth_file, *registries, *network, *cluster_domain;
     uint64_t max_pods, api_qps, log_bytes, log_files;
-    wh_strv labels, taints;
+    wh_strv labels, taints, pod_cidrs, cluster_dns;
 } opt = {.listen = ":10250",
          .healthz = "127.0.0.1:10248",
          .log_level = "info",
@@ -54,6 +55,13 @@ static const wh_opt options[] = {
      "Send the API server at most so many requests a second, twice that in a burst (250)"},
     {"max-pods", 0, WH_OPT_U64, &opt.max_pods, "N", "Take at most so many pods (1000)"},
     {"cgroup", 0, WH_OPT_STR, &opt.cgroup, "NAME", "Parent control group (wherry); \"\" for none"},
+    {"network", 0, WH_OPT_STR, &opt.network, "shared|host",
+     "Give pods addresses of their own in one shared namespace, or the host's (shared for root, else host)"},
+    {"pod-cidr", 0, WH_OPT_LIST, &opt.pod_cidrs, "CIDR",
+     "Addresses of pods, one range a family (the Node's podCIDRs; without a cluster 10.88.0.0/16)"},
+    {"cluster-dns", 0, WH_OPT_LIST, &opt.cluster_dns, "ADDRESS", "DNS server of the cluster, for pods"},
+    {"cluster-domain", 0, WH_OPT_STR, &opt.cluster_domain, "DOMAIN",
+     "DNS domain of the cluster (cluster.local)"},
     {"auth-file", 0, WH_OPT_STR, &opt.auth_file, "FILE",
      "Registry credentials of the node: a docker configuration"},
     {"registries", 0, WH_OPT_STR, &opt.registries, "FILE",
@@ -179,6 +187,7 @@ static int join(agent *a, const wh_node_config *config, wh_err *err)
 }
 
 static wh_node_config node_config;
+static wh_network_options network_options;
 
 /* The keeper has told what runs: now pods may come. */
 static void begin_sources(void *user)
@@ -201,6 +210,47 @@ static void begin_sources(void *user)
     wh_log(INFO, "wherry is ready", KV_STR("node", a->name), KV_STR("socket", socket_path));
     notify("READY=1");
     watchdog(&a->watchdog);
+}
+
+static int add_cidr(wh_network_options *network, const char *cidr, wh_err *err)
+{
+    wh_egress_rule *rule = NULL; /* the same syntax */
+    size_t n = 0;
+    int rc = wh_egress_parse(cidr, &rule, &n, err);
+
+    if (rc < 0 || n != 1 || rule->host != NULL || rule->port_first != 0) {
+        rc = wh_fail(err, -EINVAL, "--pod-cidr takes a range like 10.88.0.0/16, not '%s'.", cidr);
+    } else if (rule->net.sa.sa_family == AF_INET) {
+        network->cidr4 = rule->net;
+        network->prefix4 = rule->prefix;
+    } else {
+        network->cidr6 = rule->net;
+        network->prefix6 = rule->prefix;
+    }
+    wh_egress_free(rule, n);
+    return rc;
+}
+
+/* One range a family. Without one a range for container tools on one machine: networks of homes and offices rarely
+ * lie there. */
+static int fill_network(wh_network_options *network, wh_err *err)
+{
+    const char *mode = opt.network != NULL ? opt.network : geteuid() == 0 ? "shared" : "host";
+    char usual[] = "10.88.0.0/16";
+    char *const defaults[] = {usual, NULL};
+
+    if (!wh_streq(mode, "shared") && !wh_streq(mode, "host"))
+        return wh_fail(err, -EINVAL, "--network takes shared or host, not '%s'.", mode);
+    network->mode = wh_streq(mode, "shared") ? WH_NETWORK_SHARED : WH_NETWORK_HOST;
+    network->netd_uid = geteuid() == 0 ? 65534 : geteuid();
+    if (opt.pod_cidrs == NULL && (opt.kubeconfig != NULL || opt.bootstrap != NULL))
+        return 0; /* the cluster gives them */
+    for (char *const *cidr = opt.pod_cidrs != NULL ? opt.pod_cidrs : defaults; *cidr != NULL; cidr++) {
+        int rc = add_cidr(network, *cidr, err);
+        if (rc < 0)
+            return rc;
+    }
+    return 0;
 }
 
 /* One agent per state folder. */
@@ -251,10 +301,13 @@ static int setup(agent *a, wh_err *err)
                                    .own_uids = geteuid() == 0,
                                    .auth_file = opt.auth_file,
                                    .registries = opt.registries,
+                                   .network = &network_options,
+                                   .cluster_dns = opt.cluster_dns,
+                                   .cluster_domain = opt.cluster_domain,
                                    .log_bytes_max = opt.log_bytes,
                                    .log_files_max = (unsigned)opt.log_files};
     fill_capacity(&node_config, a->paths.state);
-    return 0;
+    return fill_network(&network_options, err);
 }
 
 static int node(int argc, char **argv)

@@ -111,7 +111,8 @@ static void print_pod_row(const json_t *entry)
     }
     snprintf(counts, sizeof(counts), "%zu/%zu", ready, json_array_size(list));
     printf("%-16s %-36s %-7s %-20s %8lld  %-6s %s\n", wh_json_str(pod, "metadata.namespace"),
-           wh_json_str(pod, "metadata.name"), counts, status_word(pod), (long long)restarts,
+           wh_json_str(pod, "metadata.name"), counts,
+           wh_json_bool(entry, "dormant", false) ? "Dormant" : status_word(pod), (long long)restarts,
            age(wh_json_str(pod, "status.startTime"), text), wh_json_str(entry, "source"));
 }
 

@@ -69,10 +69,13 @@ static int take_number(start *s, const wh_field *f, wh_err *err)
 
 static int take_field(start *s, const wh_field *f, wh_err *err)
 {
+    static const char *const elsewhere[] = {"op", "seq", "open", "group_dir",
+                                            "group_set"}; /* read where they count */
     int64_t v;
-    if (wh_field_is(f, "op") || wh_field_is(f, "seq") || wh_field_is(f, "open") ||
-        wh_field_is(f, "group_dir") || wh_field_is(f, "group_set"))
-        return 0;
+    for (size_t i = 0; i < WH_ARRAY_LEN(elsewhere); i++) {
+        if (wh_field_is(f, elsewhere[i]))
+            return 0;
+    }
     if (wh_field_is(f, "socket")) {
         if (s->n_sockets++ >= WH_KEEPER_SOCKETS_MAX)
             return wh_fail(err, -E2BIG, "more than %d sockets.", WH_KEEPER_SOCKETS_MAX);

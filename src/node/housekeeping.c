@@ -60,7 +60,7 @@ static void rotate_logs(wh_worker *w)
     for (size_t i = 0; i < w->spec->n_containers; i++) {
         const wh_container_life *life = wh_lifecycle_container(w->lc, i);
         auto_free char *dir = wh_worker_log_dir(w, i);
-        if (life->state != WH_CONTAINER_RUNNING)
+        if (life->state != WH_CONTAINER_RUNNING || w->containers[i].dormant)
             continue;
         int rc = wh_logrotate(dir, life->attempt, config->log_bytes_max, config->log_files_max, wh_real_now(),
                               &err);

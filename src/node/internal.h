@@ -6,11 +6,15 @@
 #include "keeper/cgroup.h"
 #include "keeper/keeper.h"
 #include "node/db.h"
+#include "node/network.h"
 #include "node/node.h"
+#include "pod/dns.h"
 #include "pod/env.h"
 #include "pod/resources.h"
+#include "pod/serve.h"
 #include "pod/status.h"
 #include "pod/volume.h"
+#include "runner/spec.h"
 
 #include <pthread.h>
 #include <sys/queue.h>
@@ -20,6 +24,8 @@
 #define WH_NODE_SOURCES_MAX 4
 #define WH_WORKER_EVENTS_MAX 32
 #define WH_WORKER_TOKENS_MAX 8
+#define WH_SERVE_SOCKETS_MAX 4   /* of one container: two families, on the pod's address and on the host's */
+#define WH_SERVE_PORT 8080       /* of a container that serves and declares none */
 #define WH_NODE_UID_FIRST 200000 /* of pods that do not name their own */
 #define WH_NODE_UID_COUNT 60000
 
@@ -35,7 +41,11 @@ struct wh_node {
     wh_keeper *keeper;
     wh_keeper_callbacks keeper_callbacks;
     wh_timer keeper_retry;
-    int runner_fd;
+    int runner_fds[WH_RUNNERS]; /* -1: this installation has none */
+    wh_network *network;        /* NULL: until something needs it, or its addresses are known */
+    wh_network_options network_options;
+    wh_timer network_wait; /* for the cluster to give the node addresses for its pods */
+    char *resolv_conf;     /* of the node */
     char *pods_dir;
     wh_worker *by_uid; /* uthash */
     struct {
@@ -81,6 +91,18 @@ typedef struct wh_worker_container {
     bool start_unknown;  /* the keeper died between our request and its answer */
     wh_time start_asked; /* monotonic */
     wh_run_report report;
+    size_t n_held;  /* listening sockets that the keeper holds for it */
+    bool dormant;   /* no process; a connection wakes it */
+    unsigned wakes; /* so far, as the keeper counts */
+    bool wakes_known;
+    wh_time woken; /* real; 0: its guest runs */
+    wh_probes probes;
+    int64_t probed_attempt; /* that the probes are of; -1: none */
+    wh_timer probe_timer;
+    struct wh_probing *probing[WH_PROBE_KINDS];
+    bool probing_busy;
+    bool rests; /* it was started so that it may go dormant */
+    struct wh_worker *worker;
 } wh_worker_container;
 
 struct wh_worker {
@@ -97,6 +119,12 @@ struct wh_worker {
     wh_cgroup *cgroup;
     uid_t run_uid;
     gid_t run_gid;
+    wh_pod_serve serve; /* as it was when the pod came; its strings are ours */
+    wh_pod_facts facts; /* the node's, with the pod's own addresses */
+    char *ips[2], *resolv_conf;
+    wh_addr addresses[2];
+    size_t n_addresses;
+    bool networked; /* the network knows it */
     wh_timer tick, refresh;
     TAILQ_HEAD(, wh_job_item) jobs; /* those that touch volumes: one at a time */
     bool job_running;
@@ -130,6 +158,8 @@ void wh_worker_maybe_free(wh_worker *w);
 void wh_worker_mount(wh_worker *w);
 void wh_worker_pull(wh_worker *w, size_t container);
 void wh_worker_start(wh_worker *w, size_t container, unsigned attempt);
+/* An event about it for people: not of the life cycle. */
+void wh_worker_say(wh_worker *w, size_t container, bool warning, const char *reason, const char *message);
 void wh_worker_teardown(wh_worker *w);
 void wh_worker_refresh(wh_worker *w);
 void wh_worker_check_usage(wh_worker *w); /* evicts a pod whose emptyDir is larger than its limit */
@@ -159,13 +189,56 @@ typedef struct wh_start_plan { /* everything a keeper start needs, prepared off 
     wh_strv cgroup_procs;
     int oom_score_adj;
     uint64_t rlimit_data;
+    unsigned mode;                       /* wh_runspec_mode */
+    int program, netd_fd;                /* borrowed; -1: none */
+    char *sockets[WH_SERVE_SOCKETS_MAX]; /* names that the keeper holds */
+    size_t n_sockets;
+    bool rest;
+    struct wh_keeper_open opens[3];
+    char *paths[3]; /* of them */
+    size_t n_opens;
+    wh_strv group_dirs, group_settings; /* of one that may rest */
 } wh_start_plan;
 int wh_start_plan_make(wh_worker *w, size_t container, unsigned attempt, wh_start_plan *plan,
                        const char **ret_reason, wh_err *err);
 void wh_start_plan_done(wh_start_plan *plan);
+/* The number that the descriptor, which is taken over, has in the runner. */
+int wh_start_plan_add(wh_start_plan *plan, int fd, const char *what, wh_err *err);
 /* A fresh log file for a running container after a rotation. */
 int wh_container_log_open(const wh_worker *w, size_t container, unsigned attempt, wh_err *err);
 char *wh_container_end_path(const wh_worker *w, size_t container, unsigned attempt);
+
+/* ---- address.c: the network of the node's pods ---- */
+/* When the node begins; may leave it open until the cluster has said which addresses there are. */
+int wh_node_network_begin(wh_node *node, wh_err *err);
+/* Makes it when that has not happened yet. -EAGAIN: its addresses are still to come. */
+int wh_node_network_get(wh_node *node, wh_err *err);
+/* What the database knows has its addresses again, and what nobody knows loses them. */
+void wh_node_network_adopt(wh_node *node);
+
+/* ---- serve.c: the pod on the network, and how its containers serve ---- */
+/* Reads the annotations and what the node knows of the pod; once. */
+int wh_worker_serve_init(wh_worker *w, wh_err *err);
+void wh_worker_serve_done(wh_worker *w);
+/* Code that is shared by requests is compiled otherwise. */
+unsigned wh_worker_code_profile(const wh_worker *w, size_t container);
+/* Gives the pod its addresses, where the node has a network for pods. May be said again. */
+int wh_worker_network_up(wh_worker *w, wh_err *err);
+void wh_worker_network_down(wh_worker *w);
+/* On the loop, before a start is prepared: mode, program, sockets (made and given to the keeper when it holds none yet)
+ * and netd's channel. */
+int wh_worker_serve_prepare(wh_worker *w, size_t container, wh_start_plan *plan, const char **ret_reason,
+                            wh_err *err);
+/* The serving part of the run specification: in the job pool. */
+int wh_worker_serve_spec(wh_worker *w, size_t container, wh_runspec *spec, wh_start_plan *plan, wh_err *err);
+/* The keeper holds this name: true when it belongs to a pod of ours. */
+bool wh_node_held(wh_node *node, const char *name);
+void wh_worker_set_dormant(wh_worker *w, size_t container, const wh_keeper_event *event);
+
+/* ---- probes.c ---- */
+void wh_worker_probe(wh_worker *w);                        /* after each step: begins, goes on or ends */
+void wh_worker_probe_wake(wh_worker *w, size_t container); /* it is no longer dormant */
+void wh_worker_probe_done(wh_worker *w);
 
 /* ---- housekeeping.c ---- */
 void wh_node_housekeeping_start(wh_node *node);

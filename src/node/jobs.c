@@ -66,6 +66,7 @@ static wh_job_item *job_new(wh_worker *w, job_kind kind, size_t container, unsig
     job->container = container;
     job->attempt = attempt;
     job->code.fd = -1;
+    job->plan.netd_fd = -1;
     return job;
 }
 
@@ -186,7 +187,14 @@ static bool begin_start(wh_job_item *job)
                              .namespaces = true,
                              .fds = job->plan.fds,
                              .n_fds = job->plan.n_fds,
-                             .exec_fd = w->node->runner_fd};
+                             .exec_fd = job->plan.program,
+                             .sockets = (const char *const *)job->plan.sockets,
+                             .n_sockets = job->plan.n_sockets,
+                             .rest = job->plan.rest,
+                             .open = job->plan.opens,
+                             .n_open = job->plan.n_opens,
+                             .group_dirs = job->plan.group_dirs,
+                             .group_settings = job->plan.group_settings};
     if (w->node->keeper == NULL)
         job->rc = wh_fail(&job->err, -ENOTCONN, "the keeper is away; it is being started again.");
     else
@@ -312,11 +320,15 @@ static void finish_teardown(wh_job_item *job)
     if (job->rc < 0) /* said, and left to the next start of the agent, which clears what no pod owns */
         wh_log(ERROR, "cleaning up after a pod failed", KV_STR("pod", w->spec->name), KV_ERR(&job->err));
     wh_timer_stop(&w->refresh);
+    auto_free char *pod_group = wh_pod_cgroup_path(w->spec);
+    if (w->cgroup == NULL && w->node->cgroups != NULL) /* of an earlier agent, or of one that went dormant */
+        (void)wh_cgroup_make(w->node->cgroups, pod_group, &(wh_cgroup_limits){0}, &w->cgroup, NULL);
     if (w->cgroup != NULL) {
         wh_cgroup_remove(w->cgroup, NULL);
         wh_cgroup_free(w->cgroup);
         w->cgroup = NULL;
     }
+    wh_worker_network_down(w);
     wh_worker_post(w, &(wh_pod_event){.type = WH_POD_TORN_DOWN});
 }
 
@@ -391,13 +403,29 @@ static void enqueue(wh_job_item *job)
 
 void wh_worker_mount(wh_worker *w)
 {
+    wh_err err = {0};
+
+    int rc = wh_worker_network_up(w, &err);
+    if (rc < 0) {
+        wh_worker_post(w, &(wh_pod_event){.type = WH_POD_VOLUMES_FAILED,
+                                          .reason = rc == -EAGAIN ? NULL : "FailedCreatePodSandBox",
+                                          .message = err.msg});
+        return;
+    }
     enqueue(job_new(w, JOB_MOUNT, 0, 0));
 }
 
 void wh_worker_start(wh_worker *w, size_t container, unsigned attempt)
 {
+    wh_job_item *job = job_new(w, JOB_START, container, attempt);
+
     w->containers[container].start_asked = wh_mono_now();
-    enqueue(job_new(w, JOB_START, container, attempt));
+    if (wh_worker_serve_prepare(w, container, &job->plan, &job->reason, &job->err) < 0) {
+        post_failed_start(job);
+        job_free(job);
+        return;
+    }
+    enqueue(job);
 }
 
 void wh_worker_teardown(wh_worker *w)
@@ -489,8 +517,8 @@ static void run_pull(void *user)
     if (job->rc == 0)
         job->rc = wh_store_lease(node->store, job->w->uid, job->image, &failure.err);
     if (job->rc == 0)
-        job->rc = wh_image_code(node->store, job->image, program_of(c, job->image), WH_PROFILE_POD,
-                                &job->code, &failure);
+        job->rc = wh_image_code(node->store, job->image, program_of(c, job->image),
+                                wh_worker_code_profile(job->w, job->container), &job->code, &failure);
     job->err = failure.err;
     job->reason = failure.reason != NULL ? failure.reason : "ErrImagePull";
     if (job->rc == 0)

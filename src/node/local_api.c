@@ -43,6 +43,8 @@ static json_t *describe(wh_worker *w, bool events)
     json_t *pod = json_pack("{s:o, s:s, s:s, s:o}", "pod", wh_worker_pod(w), "source", wh_worker_source(w),
                             "origin", wh_worker_origin(w), "usage", usage_of(w));
 
+    if (wh_worker_is_dormant(w))
+        json_object_set_new(pod, "dormant", json_true());
     if (events)
         json_object_set_new(pod, "events", wh_worker_events(w));
     return pod;

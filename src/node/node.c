@@ -71,6 +71,21 @@ static void ignore_answer(void *user, int rc, pid_t pid, const char *error)
     (void)error;
 }
 
+/* A container went dormant or was woken, or could not be. */
+static void news_of_rest(wh_worker *w, size_t container, const wh_keeper_event *event)
+{
+    bool was = w->containers[container].dormant;
+
+    if (!event->rests && !was)
+        return;
+    wh_worker_set_dormant(w, container, event);
+    if (event->error != NULL)
+        wh_worker_say(w, container, true, "WakeFailed", event->error);
+    else if (event->dormant && !was)
+        wh_worker_say(w, container, false, "Dormant",
+                      "No requests: the process ended, a connection wakes it");
+}
+
 static void on_keeper_event(void *user, const wh_keeper_event *event)
 {
     wh_node *node = user;
@@ -83,9 +98,11 @@ static void on_keeper_event(void *user, const wh_keeper_event *event)
             wh_keeper_reap(node->keeper, event->id, ignore_answer, NULL, NULL);
         return;
     }
+    if ((unsigned)wh_lifecycle_container(w->lc, container)->attempt == attempt)
+        news_of_rest(w, container, event);
     if (event->exited)
         wh_worker_collect_end(w, container, attempt, event, false);
-    else
+    else if (event->running != 0 && !event->dormant)
         post_running(w, container, attempt, event);
 }
 
@@ -139,8 +156,13 @@ static void take_over(void *user, const wh_keeper_event *event)
     wh_node *node = user;
     size_t container;
     unsigned attempt;
-    wh_worker *w = worker_of_id(node, event->id, &container, &attempt);
 
+    if (event->held) {
+        if (!wh_node_held(node, event->id))
+            wh_keeper_drop(node->keeper, event->id, ignore_answer, NULL, NULL);
+        return;
+    }
+    wh_worker *w = worker_of_id(node, event->id, &container, &attempt);
     if (w == NULL) {
         clear_stranger(node, event);
         return;
@@ -161,6 +183,7 @@ static void take_over(void *user, const wh_keeper_event *event)
         return;
     }
     w->containers[container].running_seen = true;
+    wh_worker_set_dormant(w, container, event);
     if (adopting)
         wh_worker_post(w, &(wh_pod_event){.type = WH_POD_ADOPT,
                                           .adopt = WH_ADOPT_RUNNING,
@@ -219,6 +242,8 @@ static void listed(void *user, int rc, pid_t pid, const char *error)
         wh_log(ERROR, "the keeper does not say what runs", KV_STR("error", error));
         return;
     }
+    if (!node->is_ready)
+        wh_node_network_adopt(node);
     HASH_ITER(hh, node->by_uid, w, next)
     {
         if (wh_lifecycle_adopting(w->lc))
@@ -241,8 +266,10 @@ static void connect_keeper(wh_node *node)
                                &node->keeper_callbacks, &node->keeper, &err);
     if (rc == 0) {
         HASH_ITER(hh, node->by_uid, w, next)
-        for (size_t i = 0; i < w->spec->n_containers; i++)
+        for (size_t i = 0; i < w->spec->n_containers; i++) {
             w->containers[i].listed = false;
+            w->containers[i].n_held = 0;
+        }
         rc = node->config.ephemeral ? wh_keeper_tie(node->keeper, ignore_answer, NULL, &err) : 0;
         rc = rc < 0 ? rc : wh_keeper_list(node->keeper, take_over, listed, node, &err);
     }
@@ -423,8 +450,11 @@ int wh_node_put(wh_node *node, const char *source, const char *origin, json_t *o
         return wh_fail(err, -EEXIST, "pod '%s/%s' of an earlier time (uid %s) is still ending.",
                        spec->namespace_, spec->name, same->uid);
     w = wh_worker_new(node, source_name(source), origin, spec, NULL, err);
-    if (w == NULL)
+    if (w == NULL) {
+        if (why != NULL)
+            wh_buf_puts(why, err->msg);
         return -EINVAL;
+    }
     spec = NULL;
     insert(node, w);
     rc = remember(node, w, err);
@@ -532,10 +562,15 @@ static int open_all(wh_node *node, wh_err *err)
     rc = rc < 0 ? rc : wh_store_open(paths->images, paths->prepare, &node->store, err);
     if (rc < 0)
         return rc;
-    node->runner_fd = open(paths->runner, O_RDONLY | O_CLOEXEC);
-    if (node->runner_fd < 0)
+    for (size_t i = 0; i < WH_RUNNERS; i++)
+        node->runner_fds[i] = paths->runners[i] == NULL ? -1 : open(paths->runners[i], O_RDONLY | O_CLOEXEC);
+    if (node->runner_fds[WH_RUNNER_CORE] < 0)
         return wh_fail(err, -errno, "open '%s'", paths->runner);
+    (void)wh_read_file(AT_FDCWD, "/etc/resolv.conf", 64UL * 1024, &node->resolv_conf, NULL, NULL);
     open_cgroups(node);
+    rc = wh_node_network_begin(node, err);
+    if (rc < 0)
+        return rc;
     if (node->config.ephemeral)
         return 0;
     rc = wh_nodedb_open(paths->state, &node->db, err);
@@ -550,7 +585,8 @@ int wh_node_new(wh_loop *loop, const wh_node_config *config, void (*ready)(void 
 
     node->loop = loop;
     node->config = *config;
-    node->runner_fd = -1;
+    for (size_t i = 0; i < WH_RUNNERS; i++)
+        node->runner_fds[i] = -1;
     node->ready = ready;
     node->ready_user = user;
     node->local_objects = json_object();
@@ -558,7 +594,7 @@ int wh_node_new(wh_loop *loop, const wh_node_config *config, void (*ready)(void 
     node->real_offset = wh_real_now() - wh_mono_now();
     node->facts = (wh_pod_facts){.node_name = config->name,
                                  .host_ip = config->node_ip,
-                                 .pod_ip = config->node_ip,
+                                 .pod_ips = {config->node_ip},
                                  .cpu_millis = config->cpu_millis,
                                  .memory_bytes = config->memory_bytes,
                                  .ephemeral_bytes = config->ephemeral_bytes};
@@ -599,8 +635,12 @@ void wh_node_free(wh_node *node)
         if (!w->reap_queued) /* else the loop frees it with what it still has to do */
             wh_worker_free(w);
     }
-    if (node->runner_fd >= 0)
-        close(node->runner_fd);
+    for (size_t i = 0; i < WH_RUNNERS; i++)
+        if (node->runner_fds[i] >= 0)
+            close(node->runner_fds[i]);
+    wh_timer_stop(&node->network_wait);
+    wh_network_free(node->network);
+    free(node->resolv_conf);
     wh_nodedb_close(node->db);
     wh_store_close(node->store);
     wh_cgroups_free(node->cgroups);

@@ -6,6 +6,7 @@
 
 #include "kube/objects.h"
 #include "loop/loop.h"
+#include "node/network.h"
 #include "node/paths.h"
 #include "pod/lifecycle.h"
 
@@ -23,8 +24,13 @@ typedef struct wh_node_config {
     bool ephemeral;        /* `wherry run`: remembers nothing, and the keeper ends with us */
     const char *auth_file; /* docker config of the node, or NULL */
     const char *registries;
-    uint64_t log_bytes_max; /* of one log file; 10 MiB */
-    unsigned log_files_max; /* 5 */
+    /* Copied. NULL: pods are on the host's loopback, when one serves. SHARED without addresses: those of
+     * wh_node_set_pod_cidrs, or the host's when none come. */
+    const wh_network_options *network;
+    char *const *cluster_dns;   /* servers of the cluster; NULL: none */
+    const char *cluster_domain; /* NULL: "cluster.local" */
+    uint64_t log_bytes_max;     /* of one log file; 10 MiB */
+    unsigned log_files_max;     /* 5 */
 } wh_node_config;
 
 /* Who hears of a pod. All may be NULL. Called on the loop; `w` stays valid until on_gone returns. */
@@ -78,6 +84,10 @@ void wh_node_set_token_source(wh_node *node,
                               void *user);
 void wh_node_token(wh_node *node, const char *uid, const char *audience, const char *token, wh_time expires);
 
+/* ---- network ---- */
+/* spec.podCIDRs of the Node object; NULL: it has none (yet). Ignored once the network stands. */
+void wh_node_set_pod_cidrs(wh_node *node, const json_t *cidrs);
+
 /* ---- one pod ---- */
 const wh_pod_spec *wh_worker_spec(const wh_worker *w);
 const wh_lifecycle *wh_worker_lifecycle(const wh_worker *w);
@@ -85,7 +95,8 @@ const char *wh_worker_source(const wh_worker *w);
 const char *wh_worker_origin(const wh_worker *w);
 json_t *wh_worker_status_patch(const wh_worker *w); /* new reference */
 json_t *wh_worker_pod(const wh_worker *w);          /* the whole object with status; new reference */
-json_t *wh_worker_events(const wh_worker *w);       /* the last ones, for `describe`; new reference */
+bool wh_worker_is_dormant(const wh_worker *w); /* no container of it has a process; a connection wakes it */
+json_t *wh_worker_events(const wh_worker *w);  /* the last ones, for `describe`; new reference */
 char *wh_worker_log_dir(const wh_worker *w, size_t container); /* the caller's to free */
 
 typedef struct wh_usage { /* of a container, or of a pod as their sum */

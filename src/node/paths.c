@@ -23,9 +23,9 @@ static char *own_folder(void)
     return wh_xstrndup(path, slash > path ? (size_t)(slash - path) : 1);
 }
 
-static int find_program(const char *room, char **ret, wh_err *err)
+static int find_program(const char *room, const char *variant, char **ret, wh_err *err)
 {
-    auto_free char *name = wh_xasprintf("wherry-%s", room);
+    auto_free char *name = wh_xasprintf("wherry-%s%s", room, variant);
     auto_free char *folder = own_folder();
     const char *given = getenv("WHERRY_LIBEXEC");
     char *candidates[] = {
@@ -77,6 +77,21 @@ static int make_folder(char **path, mode_t mode, wh_err *err)
     return 0;
 }
 
+static int find_programs(wh_paths *p, wh_err *err)
+{
+    static const char *const variants[WH_RUNNERS] = {"", "-tls", "-component", "-component-tls"};
+    int rc = find_program("keeper", "", &p->keeper, err);
+
+    rc = rc < 0 ? rc : find_program("runner", "", &p->runner, err);
+    rc = rc < 0 ? rc : find_program("prepare", "", &p->prepare, err);
+    /* The others are asked for when a pod needs them. */
+    for (size_t i = 0; rc == 0 && i < WH_RUNNERS; i++)
+        (void)find_program("runner", variants[i], &p->runners[i], NULL);
+    if (rc == 0)
+        (void)find_program("netd", "", &p->netd, NULL);
+    return rc;
+}
+
 int wh_paths_init(wh_paths *paths, const char *state, const char *run, const char *logs, wh_err *err)
 {
     wh_paths p = {0};
@@ -94,9 +109,7 @@ int wh_paths_init(wh_paths *paths, const char *state, const char *run, const cha
     rc = rc < 0 ? rc : make_folder(&p.logs, 0755, err);
     if (rc == 0)
         p.images = wh_path_join(p.state, "images");
-    rc = rc < 0 ? rc : find_program("keeper", &p.keeper, err);
-    rc = rc < 0 ? rc : find_program("runner", &p.runner, err);
-    rc = rc < 0 ? rc : find_program("prepare", &p.prepare, err);
+    rc = rc < 0 ? rc : find_programs(&p, err);
     if (rc < 0) {
         wh_paths_done(&p);
         return rc;
@@ -114,5 +127,8 @@ void wh_paths_done(wh_paths *paths)
     free(paths->keeper);
     free(paths->runner);
     free(paths->prepare);
+    for (size_t i = 0; i < WH_RUNNERS; i++)
+        free(paths->runners[i]);
+    free(paths->netd);
     *paths = (wh_paths){0};
 }

@@ -32,7 +32,7 @@ static size_t count_refs(const wh_pod_spec *spec)
         n += spec->volumes[i].n_sources;
     for (size_t i = 0; spec->pull_secrets != NULL && spec->pull_secrets[i] != NULL; i++)
         n++;
-    return n;
+    return n + 1; /* wherry.dev/tls-secret */
 }
 
 static const char *kind_of(wh_env_kind kind)
@@ -61,6 +61,8 @@ static void collect_refs(wh_worker *w)
     }
     for (size_t i = 0; spec->pull_secrets != NULL && spec->pull_secrets[i] != NULL; i++)
         add_ref(w, "Secret", spec->pull_secrets[i]);
+    if (w->serve.tls_secret != NULL)
+        add_ref(w, "Secret", w->serve.tls_secret);
 }
 
 void wh_worker_subscribe(wh_worker *w)

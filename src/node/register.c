@@ -164,6 +164,7 @@ static void node_known(wh_register *reg, const json_t *object)
     const char *uid = wh_json_str(object, "metadata.uid");
 
     reg->created = true;
+    wh_node_set_pod_cidrs(reg->node, wh_json_at(object, "spec.podCIDRs"));
     wh_backoff_reset(&reg->backoff);
     if (uid != NULL && !wh_streq(uid, reg->uid)) {
         free(reg->uid);
@@ -234,6 +235,7 @@ static void status_written(const wh_kube_result *result, void *user)
 
     reg->call = NULL;
     if (result->class_ == WH_KUBE_OK) {
+        wh_node_set_pod_cidrs(reg->node, wh_json_at(result->body, "spec.podCIDRs"));
         reg->sent_at = wh_mono_now();
         wh_backoff_reset(&reg->backoff);
         again(reg, CHECK_EVERY);

@@ -10,7 +10,7 @@
 #include <stdio.h>
 #include <sys/mman.h>
 
-static int plan_add(wh_start_plan *plan, int fd, const char *what, wh_err *err)
+int wh_start_plan_add(wh_start_plan *plan, int fd, const char *what, wh_err *err)
 {
     if (fd < 0) /* from open(2), or a negative errno whose sentence is there already */
         return fd == -1 ? wh_fail(err, -errno, "open %s", what) : fd;
@@ -22,11 +22,27 @@ static int plan_add(wh_start_plan *plan, int fd, const char *what, wh_err *err)
     return (int)plan->n_fds++;
 }
 
+/* A wake opens it anew: by then a log may have been rotated, and what is not held costs nothing. */
+static void open_again(wh_start_plan *plan, int index, char how, const char *path)
+{
+    wh_assert(plan->n_opens < WH_ARRAY_LEN(plan->opens));
+    char *copy = plan->paths[plan->n_opens] = wh_xstrdup(path);
+    plan->opens[plan->n_opens++] = (struct wh_keeper_open){.index = (size_t)index, .how = how, .path = copy};
+}
+
 void wh_start_plan_done(wh_start_plan *plan)
 {
     for (size_t i = 0; i < plan->n_fds; i++)
         close(plan->fds[i]);
+    for (size_t i = 0; i < plan->n_sockets; i++)
+        free(plan->sockets[i]);
+    for (size_t i = 0; i < plan->n_opens; i++)
+        free(plan->paths[i]);
+    if (plan->netd_fd > 0)
+        close(plan->netd_fd);
     wh_strv_free(plan->cgroup_procs);
+    wh_strv_free(plan->group_dirs);
+    wh_strv_free(plan->group_settings);
     wh_cgroup_free(plan->cgroup);
     *plan = (wh_start_plan){0};
 }
@@ -73,27 +89,14 @@ static int put_file(const char *dir, const char *name, const char *text, wh_err 
     return rc < 0 ? wh_fail(err, rc, "write '%s'", path) : 0;
 }
 
-static int put_hosts(const wh_worker *w, const char *etc, wh_err *err)
+static int put_names(const wh_worker *w, const char *etc, wh_err *err)
 {
     auto_free char *hostname = wh_pod_hostname(w->spec);
-    const json_t *aliases = wh_json_at(w->spec->object, "spec.hostAliases");
-    auto_buf wh_buf text;
-    json_t *alias, *name;
-    size_t i, k;
-
-    wh_buf_init(&text, 64 * 1024);
-    wh_buf_puts(&text, "# Kubernetes-managed hosts file.\n127.0.0.1\tlocalhost\n::1\tlocalhost\n");
-    if (w->node->facts.pod_ip != NULL)
-        wh_buf_printf(&text, "%s\t%s\n", w->node->facts.pod_ip, hostname);
-    json_array_foreach(aliases, i, alias)
-    {
-        wh_buf_printf(&text, "%s", wh_json_str(alias, "ip") != NULL ? wh_json_str(alias, "ip") : "");
-        json_array_foreach(json_object_get(alias, "hostnames"), k, name)
-            wh_buf_printf(&text, "\t%s", json_is_string(name) ? json_string_value(name) : "");
-        wh_buf_putc(&text, '\n');
-    }
-    int rc = put_file(etc, "hosts", wh_buf_str(&text), err);
     auto_free char *line = wh_xasprintf("%s\n", hostname);
+    auto_free char *hosts = wh_pod_hosts(w->spec, &w->facts);
+    int rc = put_file(etc, "hosts", hosts, err);
+
+    rc = rc < 0 ? rc : put_file(etc, "resolv.conf", w->resolv_conf != NULL ? w->resolv_conf : "", err);
     return rc < 0 ? rc : put_file(etc, "hostname", line, err);
 }
 
@@ -109,7 +112,7 @@ static int make_root(const wh_worker *w, size_t container, unsigned attempt, con
 
     rc = rc < 0 ? rc : wh_mkdir_p(etc, 0755, err);
     rc = rc < 0 ? rc : wh_mkdir_p(tmp, 01777, err);
-    rc = rc < 0 ? rc : put_hosts(w, etc, err);
+    rc = rc < 0 ? rc : put_names(w, etc, err);
     for (size_t i = 0; rc == 0 && i < n; i++) {
         auto_free char *point = wh_path_join(root, mounts[i].guest_path);
         if (strstr(mounts[i].guest_path, "..") == NULL)
@@ -126,7 +129,7 @@ static int make_root(const wh_worker *w, size_t container, unsigned attempt, con
 static int add_dir(wh_runspec *spec, wh_start_plan *plan, const char *guest_path, int fd, bool read_only,
                    wh_err *err)
 {
-    int number = plan_add(plan, fd, guest_path, err);
+    int number = wh_start_plan_add(plan, fd, guest_path, err);
 
     if (number < 0)
         return number;
@@ -161,6 +164,8 @@ static int add_dirs(wh_worker *w, size_t container, unsigned attempt, char *cons
                     : add_dir(spec, plan, "/tmp", open(tmp, O_PATH | O_DIRECTORY | O_CLOEXEC), false, err);
     } else if (rc == 0) {
         rc = add_dir(spec, plan, "/", open(root, O_PATH | O_DIRECTORY | O_CLOEXEC), c->read_only_root, err);
+        if (rc == 0 && plan->rest)
+            open_again(plan, spec->dirs[0].fd, 'd', root);
     }
     for (size_t i = 0; rc == 0 && i < n; i++) {
         rc = add_dir(spec, plan, mounts[i].guest_path, WH_TAKE_FD(mounts[i].fd), mounts[i].read_only, err);
@@ -190,6 +195,10 @@ static int add_cgroup(wh_worker *w, size_t container, unsigned attempt, wh_start
     rc = rc < 0 ? rc : wh_cgroup_make(w->node->cgroups, path, &limits, &plan->cgroup, err);
     if (rc == 0)
         plan->cgroup_procs = wh_strv_copy(wh_cgroup_procs(plan->cgroup));
+    if (rc == 0 && plan->rest) {
+        wh_cgroup_recipe(w->cgroup, &plan->group_dirs, &plan->group_settings);
+        wh_cgroup_recipe(plan->cgroup, &plan->group_dirs, &plan->group_settings);
+    }
     return rc;
 }
 
@@ -202,7 +211,7 @@ static int fill_environment(wh_worker *w, size_t container, wh_runspec *spec, co
     auto_free char *hostname = wh_pod_hostname(w->spec);
     wh_env_input in = {.spec = w->spec,
                        .container = container,
-                       .facts = &w->node->facts,
+                       .facts = &w->facts,
                        .resolver = &w->resolver,
                        .services = json_object_get(w->snapshot, " services"),
                        .image_env = image->env};
@@ -227,6 +236,25 @@ static int null_fd(void)
     return open("/dev/null", O_RDWR | O_CLOEXEC);
 }
 
+static int add_log_and_end(const wh_worker *w, size_t container, unsigned attempt, wh_runspec *spec,
+                           wh_start_plan *plan, wh_err *err)
+{
+    auto_free char *dir = wh_worker_log_dir(w, container);
+    auto_free char *log = wh_xasprintf("%s/%u.log", dir, attempt);
+    auto_free char *end = wh_container_end_path(w, container, attempt);
+    int rc = spec->log_fd =
+        wh_start_plan_add(plan, wh_container_log_open(w, container, attempt, err), "the log", err);
+
+    if (rc >= 0)
+        rc = spec->end_fd =
+            wh_start_plan_add(plan, open_end(w, container, attempt, err), "the end record", err);
+    if (rc >= 0 && plan->rest) {
+        open_again(plan, spec->log_fd, 'a', log);
+        open_again(plan, spec->end_fd, 't', end);
+    }
+    return rc < 0 ? rc : 0;
+}
+
 /* Descriptors 0 to 2 are nothing, 3 is the specification, written last. */
 static int fill_spec(wh_worker *w, size_t container, unsigned attempt, wh_runspec *spec, wh_start_plan *plan,
                      const char **ret_reason, wh_err *err)
@@ -237,7 +265,7 @@ static int fill_spec(wh_worker *w, size_t container, unsigned attempt, wh_runspe
     int rc = fill_environment(w, container, spec, ret_reason, err);
 
     for (int i = 0; rc >= 0 && i < 4; i++)
-        rc = plan_add(plan, null_fd(), "/dev/null", err);
+        rc = wh_start_plan_add(plan, null_fd(), "/dev/null", err);
     if (rc < 0)
         return rc;
     *ret_reason = "CreateContainerError";
@@ -247,14 +275,17 @@ static int fill_spec(wh_worker *w, size_t container, unsigned attempt, wh_runspe
     spec->stop_signal = c->stop_signal != 0 ? c->stop_signal : SIGTERM;
     spec->landlock_optional = geteuid() != 0 || w->node->config.ephemeral;
     spec->memory_bytes_max = wh_container_cgroup_limits(w->spec, container).memory_max;
-    rc = spec->code_fd = plan_add(plan, fcntl(code->fd, F_DUPFD_CLOEXEC, 3), "the compiled module", err);
-    if (rc >= 0)
-        rc = spec->log_fd = plan_add(plan, wh_container_log_open(w, container, attempt, err), "the log", err);
-    if (rc >= 0)
-        rc = spec->end_fd = plan_add(plan, open_end(w, container, attempt, err), "the end record", err);
+    rc = spec->code_fd =
+        wh_start_plan_add(plan, fcntl(code->fd, F_DUPFD_CLOEXEC, 3), "the compiled module", err);
+    rc = rc < 0 ? rc : add_log_and_end(w, container, attempt, spec, plan, err);
     rc = rc < 0 ? rc : add_dirs(w, container, attempt, spec->env, spec, plan, ret_reason, err);
+    rc = rc < 0 ? rc : wh_worker_serve_spec(w, container, spec, plan, err);
     rc = rc < 0 ? rc : add_cgroup(w, container, attempt, plan, err);
-    spec->control_fd = (int)plan->n_fds; /* the keeper puts it behind ours */
+    /* Behind ours the keeper puts the listening sockets, then the control socket. */
+    spec->listen_fds = wh_xcalloc(plan->n_sockets + 1, sizeof(*spec->listen_fds));
+    for (; spec->n_listen < plan->n_sockets; spec->n_listen++)
+        spec->listen_fds[spec->n_listen] = (int)(plan->n_fds + spec->n_listen);
+    spec->control_fd = (int)(plan->n_fds + plan->n_sockets);
     return rc < 0 ? rc : 0;
 }
 
@@ -262,11 +293,14 @@ int wh_start_plan_make(wh_worker *w, size_t container, unsigned attempt, wh_star
                        const char **ret_reason, wh_err *err)
 {
     auto_runspec wh_runspec *spec = wh_xnew(wh_runspec);
-    wh_start_plan p = {0};
+    wh_start_plan p = *plan; /* what was prepared on the loop */
+
+    *plan = (wh_start_plan){.netd_fd = -1};
 
     spec->code_fd = spec->log_fd = spec->end_fd = spec->control_fd = -1;
     if (w->containers[container].image == NULL || w->containers[container].code.fd < 0) {
         *ret_reason = "CreateContainerError";
+        wh_start_plan_done(&p);
         return wh_fail(err, -ENOENT, "the image of container '%s' is not ready.",
                        w->spec->containers[container].name);
     }

@@ -68,8 +68,7 @@ static void tick(wh_timer *timer)
 
 /* ---- actions out ---- */
 
-static void record_event(wh_worker *w, size_t container, bool warning, const char *reason,
-                         const char *message)
+void wh_worker_say(wh_worker *w, size_t container, bool warning, const char *reason, const char *message)
 {
     const wh_node_observer *observer = wh_node_observer_of(w->node, w->source);
     const char *name = container == WH_POD_ITSELF ? NULL : w->spec->containers[container].name;
@@ -147,7 +146,7 @@ static void act(wh_worker *w, const wh_pod_action *a)
             observer->on_status(observer->user, w);
         break;
     case WH_DO_EVENT:
-        record_event(w, a->container, a->warning, a->reason, a->message);
+        wh_worker_say(w, a->container, a->warning, a->reason, a->message);
         break;
     case WH_DO_FINISHED:
         finish(w);
@@ -184,6 +183,8 @@ void wh_worker_post(wh_worker *w, const wh_pod_event *event)
             step(w, &q->event);
         queue_free(q);
     }
+    if (!w->gone)
+        wh_worker_probe(w);
     w->stepping = false;
     wh_worker_maybe_free(w);
 }
@@ -282,21 +283,21 @@ wh_worker *wh_worker_new(wh_node *node, const char *source, const char *origin, 
     w->events = json_array();
     w->containers = wh_xcalloc(spec->n_containers, sizeof(*w->containers));
     for (size_t i = 0; i < spec->n_containers; i++)
-        w->containers[i].code.fd = -1;
+        w->containers[i] = (wh_worker_container){.code = {.fd = -1}, .probed_attempt = -1, .worker = w};
     TAILQ_INIT(&w->jobs);
     TAILQ_INIT(&w->queue);
     TAILQ_INIT(&w->old_specs);
     pthread_mutex_init(&w->token_lock, NULL);
     choose_uid(w, saved);
     w->resolver = (wh_resolver){.get = wh_snapshot_get, .user = w};
-    if (make_lifecycle(w, saved, err) < 0) {
+    if (wh_worker_serve_init(w, err) < 0 || make_lifecycle(w, saved, err) < 0) {
         w->spec = NULL; /* stays the caller's */
         w->gone = true;
         wh_worker_free(w);
         return NULL;
     }
     w->volumes = wh_volumes_new(&(wh_volumes_config){.root = node->pods_dir,
-                                                     .facts = &node->facts,
+                                                     .facts = &w->facts,
                                                      .resolver = &w->resolver,
                                                      .token = wh_worker_token_get,
                                                      .token_user = w,
@@ -318,6 +319,9 @@ int wh_worker_set_spec(wh_worker *w, wh_pod_spec *spec, wh_err *err)
     old->spec = w->spec;
     TAILQ_INSERT_TAIL(&w->old_specs, old, link); /* jobs may still read it */
     w->spec = spec;
+    for (size_t i = 0; i < spec->n_containers; i++)
+        if (w->containers[i].probes.specs != NULL)
+            w->containers[i].probes.specs = spec->containers[i].probes;
     wh_volumes_set_spec(w->volumes, spec);
     return 0;
 }
@@ -373,6 +377,8 @@ void wh_worker_free(wh_worker *w)
         queue_free(q);
     }
     wh_worker_unsubscribe(w);
+    wh_worker_probe_done(w);
+    wh_worker_serve_done(w);
     for (size_t i = 0; w->containers != NULL && w->spec != NULL && i < w->spec->n_containers; i++) {
         wh_image_free(w->containers[i].image);
         wh_code_done(&w->containers[i].code);
@@ -422,12 +428,12 @@ const char *wh_worker_origin(const wh_worker *w)
 
 json_t *wh_worker_status_patch(const wh_worker *w)
 {
-    return wh_status_patch(w->lc, &w->node->facts);
+    return wh_status_patch(w->lc, &w->facts);
 }
 
 json_t *wh_worker_pod(const wh_worker *w)
 {
-    return wh_status_pod(w->lc, &w->node->facts);
+    return wh_status_pod(w->lc, &w->facts);
 }
 
 json_t *wh_worker_events(const wh_worker *w)

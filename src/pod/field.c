@@ -71,6 +71,8 @@ static int field_value(const wh_pod_spec *spec, const char *path, const wh_pod_f
     static const wh_pod_facts nothing = {0};
     const char *uid = spec->uid == NULL ? "" : spec->uid;
     const wh_pod_facts *f = facts == NULL ? &nothing : facts;
+    auto_free char *pod_ips =
+        f->pod_ips[1] == NULL ? NULL : wh_xasprintf("%s,%s", f->pod_ips[0], f->pod_ips[1]);
     const struct {
         const char *path, *value;
     } plain[] = {{"metadata.name", spec->name},
@@ -80,8 +82,8 @@ static int field_value(const wh_pod_spec *spec, const char *path, const wh_pod_f
                  {"spec.serviceAccountName", spec->service_account},
                  {"status.hostIP", f->host_ip},
                  {"status.hostIPs", f->host_ip},
-                 {"status.podIP", f->pod_ip},
-                 {"status.podIPs", f->pod_ip}};
+                 {"status.podIP", f->pod_ips[0]},
+                 {"status.podIPs", pod_ips != NULL ? pod_ips : f->pod_ips[0]}};
     for (size_t i = 0; i < WH_ARRAY_LEN(plain); i++)
         if (strcmp(path, plain[i].path) == 0)
             return known_or_wait(plain[i].value, path, ret, err);

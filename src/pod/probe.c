@@ -59,7 +59,8 @@ wh_probe_outcome wh_probes_result(wh_probes *p, wh_probe_kind kind, bool success
         return out;
     const wh_probe_spec *spec = &p->specs[kind];
     p->each[kind].under_way = false;
-    p->each[kind].next = WH_MAX(p->each[kind].next + spec->period, now);
+    wh_time next = p->each[kind].next + spec->period;
+    p->each[kind].next = next > now ? next : now + spec->period; /* what was missed is not made up for */
     p->each[kind].successes = success ? p->each[kind].successes + 1 : 0;
     p->each[kind].failures = success ? 0 : p->each[kind].failures + 1;
     if (p->each[kind].successes < spec->successes && p->each[kind].failures < spec->failures)

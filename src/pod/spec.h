@@ -173,7 +173,8 @@ int wh_container_id_parse(const char *id, char **ret_uid, char **ret_container, 
 
 /* What the node knows about a pod besides its spec: for the environment, downwardAPI files and the status. */
 typedef struct wh_pod_facts {
-    const char *node_name, *host_ip, *pod_ip; /* IPs NULL while unknown */
+    const char *node_name, *host_ip; /* IPs NULL while unknown */
+    const char *pod_ips[2];          /* one a family; the first is status.podIP */
     int64_t cpu_millis, memory_bytes,
         ephemeral_bytes; /* the node's allocatable: what a missing limit means */
 } wh_pod_facts;

@@ -53,6 +53,11 @@ static void read_http(reader *r, const at *http, const wh_container_spec *c, wh_
     if (r->rc == 0 && p->host != NULL && (!is_plain(p->host) || strpbrk(p->host, " /") != NULL))
         read_fail(r, http, "host: not a host");
     read_headers(r, http, p);
+    if (p->https) {
+        p->action = WH_PROBE_TCP;
+        read_remark(r, "container '%s': HTTPS probes only connect: their answer is not looked at yet.",
+                    c->name);
+    }
 }
 
 void read_probe(reader *r, const at *place, const char *key, wh_container_spec *c, wh_probe_kind kind)

@@ -154,18 +154,25 @@ static json_t *condition_list(const wh_lifecycle *lc, bool nulls)
 
 /* podIPs and hostIPs merge by address: one that the server has and that is no longer true must be replaced.
  */
-static void put_address(json_t *status, const char *one, const char *many, const char *address,
-                        const json_t *old, bool patch)
+static void put_addresses(json_t *status, const char *one, const char *many, const char *const addresses[2],
+                          const json_t *old, bool patch)
 {
-    if (address == NULL)
-        return;
     const json_t *had = json_object_get(json_object_get(old, "status"), many);
-    const char *first = json_string_value(json_object_get(json_array_get(had, 0), "ip"));
     json_t *list = json_array();
-    if (patch && first != NULL && (json_array_size(had) != 1 || strcmp(first, address) != 0))
-        json_array_append_new(list, json_pack("{s:s}", "$patch", "replace"));
-    json_array_append_new(list, json_pack("{s:s}", "ip", address));
-    put_str(status, one, address, false);
+    size_t n = 0;
+    bool same = true;
+    for (; n < 2 && addresses[n] != NULL; n++) {
+        const char *before = json_string_value(json_object_get(json_array_get(had, n), "ip"));
+        same = same && wh_streq(before, addresses[n]);
+        json_array_append_new(list, json_pack("{s:s}", "ip", addresses[n]));
+    }
+    if (n == 0) {
+        json_decref(list);
+        return;
+    }
+    if (patch && json_array_size(had) > 0 && (!same || json_array_size(had) != n))
+        json_array_insert_new(list, 0, json_pack("{s:s}", "$patch", "replace"));
+    put_str(status, one, addresses[0], false);
     json_object_set_new(status, many, list);
 }
 
@@ -182,8 +189,9 @@ static json_t *build(const wh_lifecycle *lc, const wh_pod_facts *facts, bool pat
     put_str(status, "message", wh_lifecycle_message(lc), patch);
     put_time(status, "startTime", wh_lifecycle_start_time(lc));
     if (facts != NULL) {
-        put_address(status, "hostIP", "hostIPs", facts->host_ip, spec->object, patch);
-        put_address(status, "podIP", "podIPs", facts->pod_ip, spec->object, patch);
+        const char *const host_ips[2] = {facts->host_ip, NULL};
+        put_addresses(status, "hostIP", "hostIPs", host_ips, spec->object, patch);
+        put_addresses(status, "podIP", "podIPs", facts->pod_ips, spec->object, patch);
     }
     put_str(status, "qosClass", wh_qos_name(wh_pod_qos(spec)), false);
     json_object_set_new(status, "conditions", condition_list(lc, patch));

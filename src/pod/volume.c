@@ -17,18 +17,32 @@ static char *copy_or_null(const char *s)
     return s == NULL ? NULL : wh_xstrdup(s);
 }
 
+static void free_facts(wh_volumes *v)
+{
+    free(v->node_name);
+    free(v->host_ip);
+    free(v->pod_ips[0]);
+    free(v->pod_ips[1]);
+}
+
+void wh_volumes_set_facts(wh_volumes *v, const wh_pod_facts *facts)
+{
+    free_facts(v);
+    v->facts = *facts;
+    v->facts.node_name = v->node_name = copy_or_null(facts->node_name);
+    v->facts.host_ip = v->host_ip = copy_or_null(facts->host_ip);
+    for (size_t i = 0; i < WH_ARRAY_LEN(v->pod_ips); i++)
+        v->facts.pod_ips[i] = v->pod_ips[i] = copy_or_null(facts->pod_ips[i]);
+}
+
 wh_volumes *wh_volumes_new(const wh_volumes_config *config, const wh_pod_spec *spec)
 {
     wh_volumes *v = wh_xnew(wh_volumes);
     v->spec = spec;
     v->root = wh_xstrdup(config->root);
     v->dir = wh_path_join(config->root, spec->uid == NULL ? "" : spec->uid);
-    if (config->facts != NULL) {
-        v->facts = *config->facts;
-        v->facts.node_name = v->node_name = copy_or_null(config->facts->node_name);
-        v->facts.host_ip = v->host_ip = copy_or_null(config->facts->host_ip);
-        v->facts.pod_ip = v->pod_ip = copy_or_null(config->facts->pod_ip);
-    }
+    if (config->facts != NULL)
+        wh_volumes_set_facts(v, config->facts);
     v->resolver = config->resolver;
     v->token = config->token;
     v->token_user = config->token_user;
@@ -56,9 +70,7 @@ void wh_volumes_free(wh_volumes *volumes)
     free(volumes->volumes);
     free(volumes->root);
     free(volumes->dir);
-    free(volumes->node_name);
-    free(volumes->host_ip);
-    free(volumes->pod_ip);
+    free_facts(volumes);
     free(volumes);
 }
 

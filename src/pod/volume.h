@@ -27,6 +27,8 @@ typedef struct wh_volumes_config {
  * (agent restart) is made the same way: mounting again repairs and completes. */
 wh_volumes *wh_volumes_new(const wh_volumes_config *config, const wh_pod_spec *spec);
 void wh_volumes_free(wh_volumes *volumes); /* the object only */
+/* What is known of the pod's addresses now; not while one of the functions below runs. */
+void wh_volumes_set_facts(wh_volumes *volumes, const wh_pod_facts *facts);
 void wh_volumes_set_spec(wh_volumes *volumes, const wh_pod_spec *spec);
 const char *wh_volumes_weaker(const wh_volumes *volumes); /* NULL, or one sentence to log once per node */
 

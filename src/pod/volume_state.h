@@ -20,8 +20,8 @@ typedef struct volume {
 struct wh_volumes {
     const wh_pod_spec *spec;
     char *root, *dir; /* <root>, <root>/<uid> */
-    char *node_name, *host_ip, *pod_ip;
-    wh_pod_facts facts; /* its strings are the three above */
+    char *node_name, *host_ip, *pod_ips[2];
+    wh_pod_facts facts; /* its strings are those above */
     const wh_resolver *resolver;
     int (*token)(void *user, const wh_pod_spec *spec, const char *audience, int64_t seconds, char **ret_token,
                  wh_time *ret_expires, wh_err *err);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Stands in for a runner: its specification (descriptor 3) is "SOCKET CONTROL", the numbers of its listening socket and
  * of its control socket. It answers each connection with its pid and does what the client's byte asks: 'h' nothing,
- * 'i' goes idle, 'x' ends with code 7, 'k' kills itself, 'w' waits for good after its answer, 'l' writes a line to descriptor 4. */
-#include <poll.h>
+ * 'i' goes idle, 'x' ends with code 7, 'k' kills itself, 'w' waits for good after its answer, 'l' writes a line to
+ * descriptor 4. */
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>

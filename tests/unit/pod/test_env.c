@@ -30,7 +30,7 @@ static wh_strv build(const char *rest, const json_t *services, char *const *imag
     const wh_resolver resolver = {.get = resolve, .user = list};
     const wh_pod_facts facts = {.node_name = "n1",
                                 .host_ip = "10.0.0.1",
-                                .pod_ip = "10.1.0.2",
+                                .pod_ips = {"10.1.0.2"},
                                 .cpu_millis = 4000,
                                 .memory_bytes = 1 << 30,
                                 .ephemeral_bytes = 5};

@@ -25,13 +25,12 @@ static void check_due(wh_probes *p, wh_time now, int kind, wh_time next)
 TEST(probes_are_read_with_the_defaults_of_kubernetes)
 {
     auto_pod_spec wh_pod_spec *spec = pod(WITH(
-        ", readinessProbe: {httpGet: {path: /ok, port: web, scheme: HTTPS, httpHeaders: [{name: X, value: z}]}},"
+        ", readinessProbe: {httpGet: {path: /ok, port: web, httpHeaders: [{name: X, value: z}]}},"
         " livenessProbe: {tcpSocket: {port: 81, host: 10.0.0.1}, initialDelaySeconds: 5, periodSeconds: 2,"
         " timeoutSeconds: 3, failureThreshold: 4, terminationGracePeriodSeconds: 7}"));
     const wh_probe_spec *ready = &spec->containers[0].probes[WH_PROBE_READINESS],
                         *live = &spec->containers[0].probes[WH_PROBE_LIVENESS];
     CHECK_INT(ready->action, ==, WH_PROBE_HTTP);
-    CHECK(ready->https);
     CHECK_STR(ready->path, "/ok");
     CHECK_INT(ready->port, ==, 8080);
     CHECK_INT(json_array_size(ready->headers), ==, 1);
@@ -58,6 +57,9 @@ TEST(probes_that_cannot_be_acted_on)
     auto_pod_spec wh_pod_spec *spec = pod(WITH(", livenessProbe: {exec: {command: [x]}}"));
     CHECK_INT(spec->containers[0].probes[WH_PROBE_LIVENESS].action, ==, WH_PROBE_NONE);
     CHECK_CONTAINS(spec->remarks[0], "no second process");
+    auto_pod_spec wh_pod_spec *tls = pod(WITH(", livenessProbe: {httpGet: {port: 443, scheme: HTTPS}}"));
+    CHECK_INT(tls->containers[0].probes[WH_PROBE_LIVENESS].action, ==, WH_PROBE_TCP);
+    CHECK_CONTAINS(tls->remarks[0], "only connect");
     bad_pod(WITH(", livenessProbe: {httpGet: {port: none}}"), -EINVAL, "no port 'none'");
     bad_pod(WITH(", livenessProbe: {httpGet: {port: 0}}"), -EINVAL, "port");
     bad_pod(WITH(", livenessProbe: {httpGet: {port: 65536}}"), -EINVAL, "port");

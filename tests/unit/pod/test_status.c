@@ -3,7 +3,7 @@
 #include "pod/resources.h"
 #include "pod/status.h"
 
-static const wh_pod_facts facts = {.host_ip = "10.0.0.1", .pod_ip = "10.1.0.2"};
+static const wh_pod_facts facts = {.host_ip = "10.0.0.1", .pod_ips = {"10.1.0.2"}};
 
 static json_t *first(const json_t *status, const char *list)
 {
