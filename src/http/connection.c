@@ -3,44 +3,37 @@
  * then says what to wait for. Nothing here runs inside a call of a handler: those only kick. */
 #include "http/server_private.h"
 
-#include "base/log.h"
-#include "base/metrics.h"
-
 #include <netinet/tcp.h>
 
 #define PUMP_ROUNDS_MAX 64
 #define LINGER_BYTES_MAX (256UL << 10)
 #define LINGER_TIME (2 * WH_SEC)
 
-static WH_METRIC(
-    refused_total, WH_COUNTER, "wherry_http_refused_total",
-    "Requests that our own HTTP servers refused before any handler saw them, by the rule they broke.",
-    "rule");
-
-static void pump(wh_http_conn *c);
+static void pump(wh_http_conn *c, uint32_t ready);
 
 /* ---- bytes ---- */
 
 static ssize_t conn_read(wh_http_conn *c, void *p, size_t n)
 {
     if (c->tls != NULL) {
-        ssize_t r = wh_tls_read(c->tls, p, n);
+        ssize_t r = c->tls_ops->read(c->tls, p, n);
         if (r == -EAGAIN)
-            c->read_wants = wh_tls_wants(c->tls);
+            c->read_wants = c->tls_ops->wants(c->tls);
         return r;
     }
     ssize_t r = read(c->fd, p, n);
-    if (r >= 0)
-        return r;
-    return errno == EINTR ? -EAGAIN : -errno;
+    if (r < 0)
+        return errno == EINTR ? -EAGAIN : -errno;
+    c->dry = (size_t)r < n; /* the loop says when there is more */
+    return r;
 }
 
 static ssize_t conn_write(wh_http_conn *c, const void *p, size_t n)
 {
     if (c->tls != NULL) {
-        ssize_t r = wh_tls_write(c->tls, p, n);
+        ssize_t r = c->tls_ops->write(c->tls, p, n);
         if (r == -EAGAIN)
-            c->write_wants = wh_tls_wants(c->tls);
+            c->write_wants = c->tls_ops->wants(c->tls);
         return r;
     }
     ssize_t r = send(c->fd, p, n, MSG_NOSIGNAL);
@@ -56,6 +49,8 @@ size_t wh_http_conn_waiting(const wh_http_conn *c)
 
 static int flush(wh_http_conn *c)
 {
+    if (c->out.len == 0)
+        return 0;
     while (wh_http_conn_waiting(c) > 0) {
         ssize_t n = conn_write(c, c->out.p + c->out_off, wh_http_conn_waiting(c));
         if (n == -EAGAIN)
@@ -75,6 +70,44 @@ static int flush(wh_http_conn *c)
     return 0;
 }
 
+int wh_http_conn_read_more(wh_http_conn *c)
+{
+    char *scratch = c->server->scratch;
+    size_t kept = c->view.n;
+    wh_assert(kept < HTTP_READ_BYTES);
+    if (c->dry && !c->peer_eof)
+        return 0;
+    if (kept > 0)
+        memmove(scratch, c->view.p, kept);
+    ssize_t n = c->peer_eof ? 0 : conn_read(c, scratch + kept, HTTP_READ_BYTES - kept);
+    if (kept > 0)
+        c->view.p = scratch;
+    if (n == -EAGAIN)
+        return 0;
+    if (n <= 0) { /* nobody waits for an answer to half a request */
+        wh_http_conn_break(c);
+        return -1;
+    }
+    c->progress = true;
+    c->view = (wh_str){scratch, kept + (size_t)n};
+    return 1;
+}
+
+/* The server's read buffer serves the next connection: what this one did not use yet moves to its own. */
+static int stash(wh_http_conn *c)
+{
+    const char *p = c->view.p;
+    int r = 0;
+    if (c->view.n == 0)
+        wh_http_buf_give_back(&c->in);
+    else if (c->in.len > 0 && p >= c->in.p && p < c->in.p + c->in.len)
+        wh_buf_consume(&c->in, (size_t)(p - c->in.p));
+    else
+        r = wh_buf_append(&c->in, p, c->view.n);
+    c->view = (wh_str){wh_buf_str(&c->in), c->in.len};
+    return r;
+}
+
 /* ---- life ---- */
 
 static void free_conn(wh_http_conn *c)
@@ -83,18 +116,30 @@ static void free_conn(wh_http_conn *c)
     c->magic = 0;
     wh_h1_done(&c->h1);
     wh_buf_done(&c->in);
-    wh_buf_done(&c->body);
     wh_buf_done(&c->out);
     wh_http_exchange_done(&c->x);
-    wh_tls_free(c->tls);
+    wh_h2_free(c->h2);
+    if (c->tls != NULL)
+        c->tls_ops->free(c->tls);
     free(c);
 }
 
-static void tell_gone(wh_http_conn *c)
+void wh_http_tell_gone(wh_http_exchange *x)
 {
-    c->x.gone_due = false;
-    if (c->x.active && c->x.callbacks.on_gone != NULL)
-        c->x.callbacks.on_gone(&c->x, c->x.user);
+    x->gone_due = false;
+    if (x->active && x->callbacks.on_gone != NULL)
+        x->callbacks.on_gone(x, x->user);
+}
+
+bool wh_http_tell_writable(wh_http_exchange *x, size_t waiting)
+{
+    if (!x->active || !x->above || waiting >= HTTP_LOW_BYTES)
+        return false;
+    x->above = false;
+    if (x->callbacks.on_writable == NULL)
+        return false;
+    x->callbacks.on_writable(x, x->user);
+    return true;
 }
 
 static void on_kick(void *user)
@@ -103,12 +148,13 @@ static void on_kick(void *user)
     wh_assert(c->magic == HTTP_CONN_MAGIC);
     c->kicked = false;
     if (c->state != HTTP_DEAD) {
-        pump(c);
+        pump(c, 0);
         return;
     }
     if (c->x.gone_due)
-        tell_gone(c);
-    if (!c->x.active && !c->kicked)
+        wh_http_tell_gone(&c->x);
+    bool over = c->h2 == NULL || wh_h2_reap(c);
+    if (over && !c->x.active && !c->kicked)
         free_conn(c);
 }
 
@@ -118,6 +164,13 @@ void wh_http_conn_kick(wh_http_conn *c)
         return;
     c->kicked = true;
     wh_loop_defer(c->loop, on_kick, c);
+}
+
+/* The handler still owns the exchange, and nothing of what it says goes out any more. */
+static void detach(wh_http_exchange *x)
+{
+    x->gone_due = x->active && !x->gone;
+    x->gone = x->detached = true;
 }
 
 void wh_http_conn_break(wh_http_conn *c)
@@ -135,96 +188,175 @@ void wh_http_conn_break(wh_http_conn *c)
         c->server = NULL;
         wh_http_server_conn_gone(server);
     }
-    c->x.gone_due = c->x.active && !c->x.gone;
-    c->x.gone = true;
+    detach(&c->x);
+    if (c->h2 != NULL)
+        wh_h2_dead(c);
     c->in_pump = false;
     wh_http_conn_kick(c);
 }
 
-void wh_http_conn_idle_close(wh_http_conn *c)
+void wh_http_conn_drain(wh_http_conn *c)
 {
-    if (c->state == HTTP_READING && c->in.len == 0 && wh_h1_idle(&c->h1) && wh_http_conn_waiting(c) == 0)
+    if (c->state == HTTP_H2)
+        wh_h2_drain(c);
+    else if (c->state == HTTP_READING && c->view.n == 0 && wh_h1_idle(&c->h1) && wh_http_conn_waiting(c) == 0)
         wh_http_conn_break(c);
 }
 
 void wh_http_conn_refuse(wh_http_conn *c, int status, const char *rule)
 {
-    wh_metric_add(&refused_total, rule, 1);
+    wh_http_count_refused(rule);
+    if (c->x.active && c->x.begun) { /* half an answer and a refusal would read like one answer */
+        wh_http_conn_break(c);
+        return;
+    }
     wh_http_count(c, status);
+    detach(&c->x);
     auto_buf wh_buf text;
     wh_buf_init(&text, 1024);
     (void)wh_buf_printf(&text, "%d %s: %s\n", status, wh_h1_reason(status), rule);
     (void)wh_h1_write_status(&c->out, status);
-    (void)wh_buf_printf(
-        &c->out,
-        "Content-Type: text/plain; charset=utf-8\r\nConnection: close\r\nContent-Length: %zu\r\n\r\n%s",
-        text.len, wh_buf_str(&text));
+    (void)wh_buf_printf(&c->out,
+                        "%.*sContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n"
+                        "Content-Length: %zu\r\n\r\n%s",
+                        WH_HTTP_DATE_LINE_BYTES, wh_http_date_line(), text.len, wh_buf_str(&text));
     c->state = HTTP_CLOSING;
 }
 
-/* ---- one step in each state; true when it may be worth another ---- */
+/* ---- HTTP/1 ---- */
 
-static bool read_more(wh_http_conn *c)
+static int feed(wh_http_conn *c, wh_h1_event *event)
 {
-    char scratch[HTTP_READ_BYTES] __attribute__((uninitialized));
-    ssize_t n = c->peer_eof ? 0 : conn_read(c, scratch, sizeof(scratch));
-    if (n == -EAGAIN)
-        return false;
-    if (n <= 0) {
-        /* Nobody waits for an answer to half a request. */
-        wh_http_conn_break(c);
-        return false;
+    size_t used = 0;
+    int r = wh_h1_feed(&c->h1, c->view.p, c->view.n, &used, event);
+    if (r == 0)
+        c->view = (wh_str){c->view.p + used, c->view.n - used};
+    return r;
+}
+
+static void refuse_feed(wh_http_conn *c, int r)
+{
+    if (r == -EBADMSG)
+        wh_http_conn_refuse(c, c->h1.status, c->h1.rule);
+    else
+        wh_http_conn_refuse(c, 503, "memory");
+}
+
+void wh_http_conn_skip_body(wh_http_conn *c)
+{
+    wh_http_exchange *x = &c->x;
+    while (!x->body_over && c->view.n > 0) {
+        wh_h1_event event;
+        if (feed(c, &event) < 0) {
+            c->view.n = 0;
+            return;
+        }
+        x->body_over = event.kind == WH_H1_END;
     }
-    c->got_bytes = true;
-    c->progress = true;
-    if (wh_buf_append(&c->in, scratch, (size_t)n) < 0) {
-        wh_http_conn_break(c);
-        return false;
+}
+
+static void call_handler(wh_http_conn *c)
+{
+    wh_http_exchange *x = &c->x;
+    c->requests++;
+    c->reading_body = false;
+    x->close = !c->h1.keep_alive || c->server->draining || c->requests >= WH_HTTP_REQUESTS_MAX;
+    int r = wh_http_request_set_h1(c);
+    if (r < 0) {
+        wh_http_conn_refuse(c, r == -EBADMSG ? 400 : 503, r == -EBADMSG ? "path" : "memory");
+        return;
     }
+    x->request.body = wh_buf_str(&x->body);
+    x->request.body_bytes = x->body.len;
+    x->active = true;
+    c->state = HTTP_HANDLING;
+    c->server->options.handler(x, &x->request, c->server->options.user);
+}
+
+static void send_continue(wh_http_conn *c)
+{
+    wh_http_exchange *x = &c->x;
+    if (!x->continued && !x->begun && c->h1.expect_continue && c->view.n == 0)
+        (void)wh_buf_puts(&c->out, "HTTP/1.1 100 Continue\r\n\r\n");
+    x->continued = true;
+}
+
+/* The head is there. */
+static void begin_request(wh_http_conn *c)
+{
+    bool has_body = c->h1.chunked || c->h1.length > 0;
+    if (!has_body) { /* its end takes no bytes */
+        wh_h1_event event;
+        int r = feed(c, &event);
+        wh_assert(r == 0);
+        wh_assert(event.kind == WH_H1_END);
+        c->x.body_over = true;
+    }
+    if (c->server->options.streaming || !has_body) {
+        c->x.eof_told = !c->server->options.streaming;
+        call_handler(c);
+        return;
+    }
+    c->reading_body = true;
+    send_continue(c);
+}
+
+/* Which protocol the first bytes speak; false while they do not say. RFC 9113 3.3, 3.4. */
+static bool choose_protocol(wh_http_conn *c)
+{
+    bool h2 = false;
+    if (c->server->options.h2 && c->tls != NULL) {
+        h2 = c->tls_ops->is_h2(c->tls);
+    } else if (c->server->options.h2) {
+        size_t n = WH_MIN(c->view.n, (size_t)4);
+        bool same = memcmp(c->view.p, "PRI ", n) == 0;
+        if (same && n < 4)
+            return false;
+        h2 = same;
+    }
+    c->chosen = true;
+    if (!h2)
+        return true;
+    int r = wh_h2_start(c);
+    if (r < 0)
+        wh_http_conn_break(c);
+    else
+        c->state = HTTP_H2;
     return true;
 }
 
-static void finish_request(wh_http_conn *c)
+static bool step_reading(wh_http_conn *c)
 {
-    c->requests++;
-    c->reading_body = false;
-    if (wh_http_exchange_begin(c) < 0) {
-        wh_http_conn_refuse(c, 400, "path");
-        return;
+    if (!c->chosen) {
+        if (c->view.n == 0 || !choose_protocol(c))
+            return wh_http_conn_read_more(c) > 0;
+        if (c->state != HTTP_READING)
+            return c->state != HTTP_DEAD;
     }
-    c->state = HTTP_HANDLING;
-    c->server->options.handler(&c->x, &c->x.request, c->server->options.user);
-}
-
-static void begin_body(wh_http_conn *c)
-{
-    wh_buf_reset(&c->body);
-    c->reading_body = c->h1.chunked || c->h1.length > 0;
-    if (c->h1.expect_continue && c->reading_body)
-        (void)wh_buf_puts(&c->out, "HTTP/1.1 100 Continue\r\n\r\n");
-}
-
-static bool parse_some(wh_http_conn *c)
-{
-    size_t used = 0;
     wh_h1_event event;
-    int r = wh_h1_feed(&c->h1, wh_buf_str(&c->in), c->in.len, &used, &event);
-    if (r == -EBADMSG) {
-        wh_http_conn_refuse(c, c->h1.status, c->h1.rule);
-        return true;
-    }
+    int r = feed(c, &event);
     if (r < 0) {
-        wh_http_conn_refuse(c, 503, "memory");
+        refuse_feed(c, r);
         return true;
     }
-    if (event.kind == WH_H1_HEAD)
-        begin_body(c);
-    else if (event.kind == WH_H1_BODY && wh_buf_append(&c->body, event.data.p, event.data.n) < 0)
-        wh_http_conn_refuse(c, 503, "memory");
-    wh_buf_consume(&c->in, used);
-    if (event.kind == WH_H1_END)
-        finish_request(c);
-    return event.kind != WH_H1_NONE || read_more(c);
+    switch (event.kind) {
+    case WH_H1_HEAD:
+        begin_request(c);
+        return true;
+    case WH_H1_BODY:
+        if (wh_buf_append(&c->x.body, event.data.p, event.data.n) < 0)
+            wh_http_conn_refuse(c, 503, "memory");
+        return true;
+    case WH_H1_END:
+        c->x.body_over = c->x.eof_told = true;
+        call_handler(c);
+        return true;
+    case WH_H1_TRAILERS:
+        return true;
+    case WH_H1_NONE:
+    default:
+        return wh_http_conn_read_more(c) > 0;
+    }
 }
 
 /* The client half-closed or left while its answer is being made: tell the handler, and go on writing. */
@@ -233,75 +365,86 @@ static void notice_eof(wh_http_conn *c)
     c->rdhup_seen = true;
     if (c->x.active && !c->x.gone) {
         c->x.gone = true;
-        tell_gone(c);
+        wh_http_tell_gone(&c->x);
     }
 }
 
-/* One large request must not cost its memory for as long as the connection idles. */
-static void give_back(wh_buf *b)
+/* Gives a handler the next piece of the body that it wants. */
+static bool step_body(wh_http_conn *c)
 {
-    if (b->cap <= HTTP_HIGH_BYTES)
-        return;
-    size_t max = b->max;
-    wh_buf_done(b);
-    wh_buf_init(b, max);
+    wh_http_exchange *x = &c->x;
+    if (x->body_over) {
+        x->eof_told = true;
+        x->callbacks.on_data(x, NULL, 0, x->user);
+        return true;
+    }
+    send_continue(c);
+    wh_h1_event event;
+    int r = feed(c, &event);
+    if (r < 0) {
+        refuse_feed(c, r);
+        return true;
+    }
+    if (event.kind == WH_H1_NONE)
+        return wh_http_conn_read_more(c) > 0;
+    if (event.kind == WH_H1_BODY && event.data.n > 0)
+        x->callbacks.on_data(x, event.data.p, event.data.n, x->user);
+    else if (event.kind == WH_H1_END)
+        x->body_over = true;
+    return true;
+}
+
+/* The answer is out, or being sent. */
+static bool step_answered(wh_http_conn *c)
+{
+    if (wh_http_conn_waiting(c) > 0)
+        return false; /* the next request waits until this answer is out */
+    wh_http_conn_skip_body(c);
+    bool close = c->x.close || !c->x.body_over;
+    wh_http_exchange_reset(&c->x);
+    wh_http_buf_give_back(&c->out);
+    c->rdhup_seen = false;
+    c->state = close ? HTTP_CLOSING : HTTP_READING;
+    return true;
 }
 
 static bool step_handling(wh_http_conn *c)
 {
-    if (c->x.active) {
-        if (c->x.above && wh_http_conn_waiting(c) < HTTP_LOW_BYTES) {
-            c->x.above = false;
-            if (c->x.callbacks.on_writable != NULL) {
-                c->x.callbacks.on_writable(&c->x, c->x.user);
-                return true;
-            }
-        }
-        return false;
-    }
-    if (wh_http_conn_waiting(c) > 0)
-        return false; /* the next request waits until this answer is out */
-    bool close = c->x.close;
-    wh_http_exchange_done(&c->x);
-    give_back(&c->body);
-    give_back(&c->out);
-    c->got_bytes = c->in.len > 0;
-    c->state = close || c->rdhup_seen ? HTTP_CLOSING : HTTP_READING;
-    return true;
+    if (!c->x.active)
+        return step_answered(c);
+    if (wh_http_tell_writable(&c->x, wh_http_conn_waiting(c)))
+        return true;
+    return wh_http_wants_body(&c->x) && step_body(c);
 }
 
 static bool step_upgraded(wh_http_conn *c)
 {
-    if (!c->x.active) {
+    wh_http_exchange *x = &c->x;
+    if (!x->active) {
         c->state = HTTP_CLOSING;
         return true;
     }
-    if (c->x.above && wh_http_conn_waiting(c) < HTTP_LOW_BYTES) {
-        c->x.above = false;
-        if (c->x.callbacks.on_writable != NULL) {
-            c->x.callbacks.on_writable(&c->x, c->x.user);
-            return true;
+    if (wh_http_tell_writable(x, wh_http_conn_waiting(c)))
+        return true;
+    if (x->paused || c->peer_eof)
+        return false;
+    wh_str data = c->view; /* what came right behind the request */
+    if (data.n == 0 && c->dry)
+        return false;
+    if (data.n == 0) {
+        ssize_t n = conn_read(c, c->server->scratch, HTTP_READ_BYTES);
+        if (n == -EAGAIN)
+            return false;
+        if (n < 0) {
+            wh_http_conn_break(c);
+            return false;
         }
+        data = (wh_str){c->server->scratch, (size_t)n};
+        c->peer_eof = n == 0;
     }
-    if (c->x.paused || c->peer_eof)
-        return false;
-    char scratch[HTTP_READ_BYTES] __attribute__((uninitialized));
-    ssize_t n = (ssize_t)WH_MIN(c->in.len, sizeof(scratch));
-    if (n > 0) { /* what came right behind the request */
-        memcpy(scratch, c->in.p, (size_t)n);
-        wh_buf_consume(&c->in, (size_t)n);
-    } else {
-        n = conn_read(c, scratch, sizeof(scratch));
-    }
-    if (n == -EAGAIN)
-        return false;
-    if (n < 0) {
-        wh_http_conn_break(c);
-        return false;
-    }
-    c->peer_eof = n == 0;
-    if (c->x.callbacks.on_data != NULL)
-        c->x.callbacks.on_data(&c->x, scratch, (size_t)n, c->x.user);
+    c->view.n = 0;
+    if (x->callbacks.on_data != NULL)
+        x->callbacks.on_data(x, data.p, data.n, x->user);
     return true;
 }
 
@@ -310,17 +453,17 @@ static bool step_closing(wh_http_conn *c)
     if (wh_http_conn_waiting(c) > 0)
         return false;
     if (c->tls != NULL)
-        wh_tls_shutdown(c->tls);
+        c->tls_ops->shutdown(c->tls);
     (void)shutdown(c->fd, SHUT_WR);
+    c->view.n = 0;
     c->state = HTTP_LINGER;
     return true;
 }
 
 static bool step_linger(wh_http_conn *c)
 {
-    char scratch[HTTP_READ_BYTES] __attribute__((uninitialized));
     /* Past TLS: what comes is only thrown away. */
-    ssize_t n = read(c->fd, scratch, sizeof(scratch));
+    ssize_t n = read(c->fd, c->server->scratch, HTTP_READ_BYTES);
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return false;
     c->lingered += n > 0 ? (size_t)n : 0;
@@ -329,15 +472,20 @@ static bool step_linger(wh_http_conn *c)
     return c->state != HTTP_DEAD;
 }
 
+/* One step in each state; true when it may be worth another. */
 static bool step(wh_http_conn *c)
 {
+    if (c->x.gone_due)
+        wh_http_tell_gone(&c->x);
     switch (c->state) {
     case HTTP_READING:
-        return parse_some(c);
+        return step_reading(c);
     case HTTP_HANDLING:
         return step_handling(c);
     case HTTP_UPGRADED:
         return step_upgraded(c);
+    case HTTP_H2:
+        return wh_h2_step(c);
     case HTTP_CLOSING:
         return step_closing(c);
     case HTTP_LINGER:
@@ -350,74 +498,129 @@ static bool step(wh_http_conn *c)
 
 /* ---- waiting ---- */
 
-static void on_timeout(wh_timer *timer)
+static void on_timeout(wh_timer *timer);
+
+static bool is_in_head(const wh_http_conn *c)
 {
-    wh_http_conn *c = timer->user;
-    bool in_request =
-        c->state == HTTP_READING && c->got_bytes && (c->tls == NULL || wh_tls_handshake(c->tls, NULL) == 0);
-    if (!in_request) {
-        wh_http_conn_break(c);
-        return;
-    }
-    wh_http_conn_refuse(c, 408, "timeout");
-    pump(c);
+    return c->state == HTTP_READING && !c->reading_body && !wh_h1_idle(&c->h1);
 }
 
-static wh_time timeout_of(const wh_http_conn *c)
+static wh_http_wait wait_of(const wh_http_conn *c)
 {
-    const wh_http_server_options *o = &c->server->options;
     if (c->state == HTTP_LINGER)
-        return LINGER_TIME;
+        return HTTP_WAIT_LINGER;
+    if (c->state == HTTP_H2)
+        return wh_h2_wait(c);
     if (wh_http_conn_waiting(c) > 0)
-        return o->body_timeout;
+        return HTTP_WAIT_SEND;
     if (c->state == HTTP_READING) {
         if (c->reading_body)
-            return o->body_timeout;
-        return c->got_bytes || c->requests == 0 ? o->head_timeout : o->idle_timeout;
+            return HTTP_WAIT_BODY;
+        return is_in_head(c) || c->requests == 0 ? HTTP_WAIT_HEAD : HTTP_WAIT_IDLE;
     }
-    return WH_TIME_NEVER;
+    return c->state == HTTP_HANDLING && wh_http_wants_body(&c->x) ? HTTP_WAIT_BODY : HTTP_NO_WAIT;
+}
+
+static wh_time time_of(const wh_http_conn *c, wh_http_wait wait)
+{
+    const wh_http_server_options *o = &c->server->options;
+    switch (wait) {
+    case HTTP_WAIT_HEAD:
+        return o->head_timeout;
+    case HTTP_WAIT_BODY:
+    case HTTP_WAIT_SEND:
+        return o->body_timeout;
+    case HTTP_WAIT_IDLE:
+        return o->idle_timeout;
+    case HTTP_WAIT_LINGER:
+        return LINGER_TIME;
+    case HTTP_NO_WAIT:
+    default:
+        return WH_TIME_NEVER;
+    }
 }
 
 /* A head has one deadline from its first byte on; bodies and answers have one between two signs of progress. */
 static void update_timer(wh_http_conn *c)
 {
-    wh_time timeout = timeout_of(c);
-    bool head = c->state == HTTP_READING && !c->reading_body && wh_http_conn_waiting(c) == 0;
-    if (timeout == WH_TIME_NEVER) {
-        wh_timer_stop(&c->timer);
-        c->timed_state = HTTP_DEAD;
+    wh_http_wait wait = wait_of(c);
+    bool again =
+        wait != c->wait || c->requests != c->waited_requests || (c->progress && wait != HTTP_WAIT_HEAD);
+    c->wait = wait;
+    c->waited_requests = c->requests;
+    if (!again)
+        return;
+    wh_time time = time_of(c, wait);
+    wh_time now = wh_loop_now(c->loop);
+    c->deadline = time > WH_TIME_NEVER - now ? WH_TIME_NEVER : now + time;
+    if (c->deadline != WH_TIME_NEVER && (c->timer.loop == NULL || c->deadline < c->timer.at))
+        wh_timer_start(c->loop, &c->timer, c->deadline - now, on_timeout, c);
+}
+
+static void on_timeout(wh_timer *timer)
+{
+    wh_http_conn *c = timer->user;
+    wh_time now = wh_loop_now(c->loop);
+    if (c->deadline > now) { /* it was put off since the timer began */
+        if (c->deadline != WH_TIME_NEVER)
+            wh_timer_start(c->loop, &c->timer, c->deadline - now, on_timeout, c);
         return;
     }
-    bool restart = c->timer.loop == NULL || c->timed_state != c->state || (c->progress && !head);
-    if (head && c->got_bytes && !c->timing_head)
-        restart = true;
-    c->timing_head = head && c->got_bytes;
-    c->timed_state = c->state;
-    if (restart)
-        wh_timer_start(c->loop, &c->timer, timeout, on_timeout, c);
+    bool in_request = wh_http_conn_waiting(c) == 0 &&
+                      (is_in_head(c) || c->reading_body || (c->state == HTTP_HANDLING && !c->x.begun));
+    c->deadline = WH_TIME_NEVER;
+    c->wait = HTTP_NO_WAIT;
+    if (c->state == HTTP_H2)
+        wh_h2_timeout(c);
+    else if (in_request)
+        wh_http_conn_refuse(c, 408, "timeout");
+    else
+        wh_http_conn_break(c);
+    if (c->state != HTTP_DEAD)
+        pump(c, 0);
 }
 
-static void update_events(wh_http_conn *c)
+static bool wants_read(const wh_http_conn *c)
 {
-    uint32_t events = 0;
-    bool wants_read = c->state == HTTP_READING || c->state == HTTP_LINGER ||
-                      (c->state == HTTP_UPGRADED && !c->x.paused && !c->peer_eof);
-    if (wants_read)
-        events |= c->tls != NULL && c->state != HTTP_LINGER ? c->read_wants : EPOLLIN;
-    if (wh_http_conn_waiting(c) > 0)
-        events |= c->tls != NULL ? c->write_wants : EPOLLOUT;
-    if (c->state == HTTP_HANDLING && !c->rdhup_seen)
-        events |= EPOLLRDHUP;
-    wh_io_set(&c->io, events);
+    switch (c->state) {
+    case HTTP_READING:
+    case HTTP_LINGER:
+        return true;
+    case HTTP_HANDLING:
+        return wh_http_wants_body(&c->x);
+    case HTTP_UPGRADED:
+        return !c->x.paused && !c->peer_eof;
+    case HTTP_H2:
+        return wh_h2_wants_read(c);
+    case HTTP_CLOSING:
+    case HTTP_DEAD:
+    default:
+        return false;
+    }
 }
 
-static void pump(wh_http_conn *c)
+/* An event that nobody needs now is turned off only when it comes: most come when they are needed. */
+static void update_events(wh_http_conn *c, uint32_t ready)
+{
+    uint32_t must = 0;
+    if (wants_read(c))
+        must |= c->tls != NULL && c->state != HTTP_LINGER ? c->read_wants : EPOLLIN;
+    else if (c->state == HTTP_HANDLING && !c->rdhup_seen)
+        must |= EPOLLRDHUP;
+    if (wh_http_conn_waiting(c) > 0)
+        must |= c->tls != NULL ? c->write_wants : EPOLLOUT;
+    uint32_t have = c->io.events;
+    if ((must & ~have) != 0 || (ready & have & ~must) != 0)
+        wh_io_set(&c->io, must);
+}
+
+static void pump(wh_http_conn *c, uint32_t ready)
 {
     int rounds = 0;
     c->in_pump = true;
     c->progress = false;
     bool more = true;
-    while (more && c->state != HTTP_DEAD && rounds++ < PUMP_ROUNDS_MAX) {
+    while (more && rounds++ < PUMP_ROUNDS_MAX) {
         if (flush(c) < 0) {
             wh_http_conn_break(c);
             return;
@@ -427,7 +630,11 @@ static void pump(wh_http_conn *c)
             return;
     }
     c->in_pump = false;
-    update_events(c);
+    if (stash(c) < 0) {
+        wh_http_conn_break(c);
+        return;
+    }
+    update_events(c, ready);
     update_timer(c);
     if (more)
         wh_http_conn_kick(c);
@@ -436,14 +643,17 @@ static void pump(wh_http_conn *c)
 static void on_io(wh_io *io, uint32_t ready)
 {
     wh_http_conn *c = io->user;
-    bool reads = c->state == HTTP_READING || (c->state == HTTP_UPGRADED && !c->x.paused && !c->peer_eof);
-    if ((ready & (EPOLLERR | EPOLLHUP)) != 0 && !reads) { /* who reads learns of it by reading */
+    if ((ready & (EPOLLERR | EPOLLHUP)) != 0 && !wants_read(c)) { /* who reads learns of it by reading */
         wh_http_conn_break(c);
         return;
     }
-    if ((ready & EPOLLRDHUP) != 0 && c->state == HTTP_HANDLING)
+    if ((ready & ~(uint32_t)EPOLLOUT) != 0)
+        c->dry = false;
+    if ((ready & EPOLLRDHUP) != 0 && c->state == HTTP_HANDLING && !wh_http_wants_body(&c->x) &&
+        !c->rdhup_seen)
         notice_eof(c);
-    pump(c);
+    if (c->state != HTTP_DEAD)
+        pump(c, ready);
 }
 
 void wh_http_conn_start(wh_http_server *server, int fd)
@@ -457,12 +667,12 @@ void wh_http_conn_start(wh_http_server *server, int fd)
     c->peer_uid = (uid_t)-1;
     c->read_wants = EPOLLIN;
     c->write_wants = EPOLLOUT;
-    c->timed_state = HTTP_DEAD;
+    c->deadline = WH_TIME_NEVER;
+    wh_http_exchange_init(&c->x, c);
     wh_h1_limits limits = wh_h1_limits_default;
     limits.body_bytes = server->options.body_bytes_max;
     wh_h1_init(&c->h1, &limits);
-    wh_buf_init(&c->in, WH_HTTP_HEAD_BYTES_MAX + HTTP_READ_BYTES);
-    wh_buf_init(&c->body, server->options.body_bytes_max);
+    wh_buf_init(&c->in, HTTP_READ_BYTES);
     wh_buf_init(&c->out, WH_HTTP_REPLY_BYTES_MAX + WH_HTTP_HEAD_BYTES_MAX);
     LIST_INSERT_HEAD(&server->conns, c, link);
     (void)wh_socket_peer(fd, &c->peer_addr);
@@ -478,9 +688,13 @@ void wh_http_conn_start(wh_http_server *server, int fd)
         (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
         (void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
     }
-    int r = server->options.tls == NULL ? 0 : wh_tls_accept(server->options.tls, fd, &c->tls, NULL);
+    int r = 0;
+    if (server->options.tls != NULL) {
+        c->tls_ops = wh_tls_ops_of(server->options.tls);
+        r = c->tls_ops->accept(server->options.tls, fd, server->options.h2, &c->tls, NULL);
+    }
     if (r == 0)
-        r = wh_io_start(c->loop, &c->io, fd, EPOLLIN, on_io, c);
+        r = wh_io_start(c->loop, &c->io, fd, EPOLLIN | EPOLLRDHUP, on_io, c);
     if (r < 0)
         wh_http_conn_break(c);
     else

@@ -10,21 +10,60 @@
 
 #define ACCEPT_BATCH 64
 #define ACCEPT_PAUSE (100 * WH_MSEC)
+#define COUNTING_TIME (100 * WH_MSEC)
 
 static WH_METRIC(requests_total, WH_COUNTER, "wherry_http_requests_total",
                  "Requests that our own HTTP servers answered, by server and status code.", "server,code");
+static WH_METRIC(
+    refused_total, WH_COUNTER, "wherry_http_refused_total",
+    "Requests that our own HTTP servers refused before any handler saw them, by the rule they broke.",
+    "rule");
 static WH_METRIC(connections, WH_GAUGE, "wherry_http_connections",
                  "Open connections of our own HTTP servers.", "server");
 
 static void on_accept(wh_io *io, uint32_t ready);
 
-void wh_http_count(const wh_http_conn *c, int status)
+static void tell_count(const wh_http_server *s, wh_http_status_count *count)
 {
-    if (c->server == NULL)
+    if (count->n == 0)
         return;
     char label[128];
-    (void)snprintf(label, sizeof(label), "%.64s\n%d", c->server->name, status);
-    wh_metric_add(&requests_total, label, 1);
+    (void)snprintf(label, sizeof(label), "%.64s\n%d", s->name, count->status);
+    wh_metric_add(&requests_total, label, (double)count->n);
+    count->n = 0;
+}
+
+static void tell_counts(wh_http_server *s)
+{
+    for (size_t i = 0; i < WH_ARRAY_LEN(s->counts); i++)
+        tell_count(s, &s->counts[i]);
+}
+
+static void on_counting(wh_timer *timer)
+{
+    tell_counts(timer->user);
+}
+
+/* A metric costs a lock and a search: many answers share one. */
+void wh_http_count(const wh_http_conn *c, int status)
+{
+    wh_http_server *s = c->server;
+    if (s == NULL)
+        return;
+    size_t i = 0;
+    while (i < WH_ARRAY_LEN(s->counts) - 1 && s->counts[i].n > 0 && s->counts[i].status != status)
+        i++;
+    if (s->counts[i].status != status)
+        tell_count(s, &s->counts[i]);
+    s->counts[i].status = status;
+    s->counts[i].n++;
+    if (s->counting.loop == NULL)
+        wh_timer_start(s->loop, &s->counting, COUNTING_TIME, on_counting, s);
+}
+
+void wh_http_count_refused(const char *rule)
+{
+    wh_metric_add(&refused_total, rule, 1);
 }
 
 static void stop_accepting(wh_http_server *s)
@@ -121,8 +160,10 @@ int wh_http_server_start(wh_loop *loop, const wh_http_server_options *options, w
     s->is_unix = local.sa.sa_family == AF_UNIX;
     s->port = wh_addr_port(&local);
     LIST_INIT(&s->conns);
-    r = wh_io_start(loop, &s->io, s->fd, EPOLLIN, on_accept, s);
+    s->scratch = malloc(HTTP_READ_BYTES);
+    r = s->scratch == NULL ? -ENOMEM : wh_io_start(loop, &s->io, s->fd, EPOLLIN, on_accept, s);
     if (r < 0) {
+        free(s->scratch);
         free(s->name);
         free(s);
         return wh_fail(err, r, "serve HTTP on descriptor %d", options->listen_fd);
@@ -171,7 +212,7 @@ void wh_http_server_drain(wh_http_server *server, wh_time grace, void (*done)(vo
     wh_http_conn *c = LIST_FIRST(&server->conns);
     while (c != NULL) {
         wh_http_conn *next = LIST_NEXT(c, link);
-        wh_http_conn_idle_close(c);
+        wh_http_conn_drain(c);
         c = next;
     }
 }
@@ -179,6 +220,7 @@ void wh_http_server_drain(wh_http_server *server, wh_time grace, void (*done)(vo
 static void free_server(void *user)
 {
     wh_http_server *s = user;
+    free(s->scratch);
     free(s->name);
     free(s);
 }
@@ -192,6 +234,8 @@ void wh_http_server_free(wh_http_server *server)
     close_listener(server);
     break_all(server);
     wh_timer_stop(&server->grace);
+    wh_timer_stop(&server->counting);
+    tell_counts(server);
     wh_metric_forget(&connections, server->name);
     /* A tell_drained may be waiting; it runs before this. */
     wh_loop_defer(server->loop, free_server, server);

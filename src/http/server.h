@@ -22,14 +22,15 @@ typedef struct wh_http_param {
 
 typedef struct wh_http_request { /* valid as long as the exchange */
     const char *method;
-    const char *path;      /* decoded, dot segments refused, begins with '/' */
-    const char *target;    /* path and query as sent */
-    const char *authority; /* Host or :authority; "" when HTTP/1.0 sent none */
-    const char *scheme;    /* "http" or "https" */
-    int version;           /* 10, 11 or 20 */
-    int64_t length;        /* of the body: declared; 0 none; -1 not known beforehand */
-    const char *query;     /* as sent, without '?'; "" when there is none */
-    const wh_http_param *params;
+    const char *path; /* decoded, dot segments refused, begins with '/'; an encoded slash is refused, or stays
+                              encoded when streaming */
+    const char *target;          /* path and query as sent */
+    const char *authority;       /* Host or :authority; "" when HTTP/1.0 sent none */
+    const char *scheme;          /* "http" or "https" */
+    int version;                 /* 10, 11 or 20 */
+    int64_t length;              /* of the body: declared; 0 none; -1 not known beforehand */
+    const char *query;           /* as sent, without '?'; "" when there is none */
+    const wh_http_param *params; /* none when streaming: the query is the guest's matter */
     size_t n_params;
     const wh_h1_field *fields;
     size_t n_fields;
@@ -78,15 +79,17 @@ wh_str wh_http_field_get(const wh_http_request *request, const char *name); /* l
 wh_str wh_http_bearer(const wh_http_request *request);
 
 /* ---- answering ---- */
-/* A field of the answer; before the first of the functions below. Ours: Date, Connection, Content-Length, framing. */
+/* A field of the answer; before the first of the functions below. -EINVAL for what RFC 9110 does not allow, and for
+ * fields that are ours: Date, Connection, Content-Length, framing. */
 int wh_http_header(wh_http_exchange *x, const char *name, const char *value);
 int wh_http_header_n(wh_http_exchange *x, wh_str name, wh_str value);
-/* The request's trailers, once on_data said 0 bytes. */
+/* The request's trailers, once on_data said 0 bytes; valid until the exchange ends. */
 const wh_h1_field *wh_http_trailers(const wh_http_exchange *x, size_t *ret_n);
 /* An interim answer, 102 to 199, without fields; 100 is ours: sent when the body of an `Expect: 100-continue` is first
  * waited for. */
 void wh_http_info(wh_http_exchange *x, int status);
-/* The whole answer at once. content_type may be NULL when there is no body. Ends the exchange. */
+/* The whole answer at once; the status is one of 200 to 999. content_type may be NULL when there is no body, or was set
+ * by wh_http_header. Ends the exchange. */
 void wh_http_reply(wh_http_exchange *x, int status, const char *content_type, const void *body, size_t n);
 void wh_http_replyf(wh_http_exchange *x, int status, const char *fmt, ...) WH_PRINTF(3, 4); /* text/plain */
 

@@ -33,3 +33,5 @@ int wh_ssl_fail(wh_err *err, int code, const char *what);
 int wh_ssl_read_cert(BIO *bio, X509 **ret, wh_err *err); /* the next PEM certificate; -EBADMSG */
 int wh_ssl_read_key(const char *pem, EVP_PKEY **ret, wh_err *err);
 void wh_ssl_subject(const X509 *cert, wh_tls_peer *ret);
+wh_tls *wh_tls_wrap(SSL *ssl);         /* takes it over, accepting or connecting state set */
+SSL *wh_tls_unwrap(const wh_tls *tls); /* borrowed */

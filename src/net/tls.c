@@ -9,7 +9,8 @@
 #define TLS_MAGIC 0x77746c73u
 
 struct wh_tls_server {
-    SSL_CTX *ctx; /* connections hold their own references, so a swap leaves them alone */
+    const wh_tls_ops *ops; /* first: see wh_tls_ops_of */
+    SSL_CTX *ctx;          /* connections hold their own references, so a swap leaves them alone */
 };
 
 struct wh_tls {
@@ -18,17 +19,20 @@ struct wh_tls {
     uint32_t wants;
     bool failed; /* after a fatal error nothing may touch the SSL object, not even a shutdown */
     bool has_peer;
+    bool h2; /* is offered */
     wh_tls_peer peer;
 };
 
 static int choose_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_len, const unsigned char *in,
                        unsigned in_len, void *user)
 {
-    static const unsigned char ours[] = "\x08http/1.1";
-    (void)ssl;
+    static const unsigned char both[] = "\x02h2\x08http/1.1";
+    const wh_tls *tls = SSL_get_app_data(ssl);
     (void)user;
+    size_t skip = tls->h2 ? 0 : 3;
     unsigned char *chosen = NULL;
-    if (SSL_select_next_proto(&chosen, out_len, ours, sizeof(ours) - 1, in, in_len) != OPENSSL_NPN_NEGOTIATED)
+    if (SSL_select_next_proto(&chosen, out_len, both + skip, (unsigned)(sizeof(both) - 1 - skip), in,
+                              in_len) != OPENSSL_NPN_NEGOTIATED)
         return SSL_TLSEXT_ERR_ALERT_FATAL;
     *out = chosen;
     return SSL_TLSEXT_ERR_OK;
@@ -112,7 +116,17 @@ int wh_tls_server_new(const wh_tls_server_options *options, wh_tls_server **ret,
     int r = make_context(options, &ctx, err);
     if (r < 0)
         return r;
+    static const wh_tls_ops ops = {.accept = wh_tls_accept,
+                                   .free = wh_tls_free,
+                                   .handshake = wh_tls_handshake,
+                                   .read = wh_tls_read,
+                                   .write = wh_tls_write,
+                                   .wants = wh_tls_wants,
+                                   .shutdown = wh_tls_shutdown,
+                                   .peer_of = wh_tls_peer_of,
+                                   .is_h2 = wh_tls_is_h2};
     wh_tls_server *server = wh_xnew(wh_tls_server);
+    server->ops = &ops;
     server->ctx = ctx;
     *ret = server;
     return 0;
@@ -137,7 +151,22 @@ void wh_tls_server_free(wh_tls_server *server)
     free(server);
 }
 
-int wh_tls_accept(wh_tls_server *server, int fd, wh_tls **ret, wh_err *err)
+wh_tls *wh_tls_wrap(SSL *ssl)
+{
+    wh_tls *tls = wh_xnew(wh_tls);
+    tls->magic = TLS_MAGIC;
+    tls->ssl = ssl;
+    tls->wants = EPOLLIN;
+    (void)SSL_set_app_data(ssl, tls);
+    return tls;
+}
+
+SSL *wh_tls_unwrap(const wh_tls *tls)
+{
+    return tls->ssl;
+}
+
+int wh_tls_accept(wh_tls_server *server, int fd, bool h2, wh_tls **ret, wh_err *err)
 {
     SSL *ssl = SSL_new(server->ctx);
     if (ssl == NULL || SSL_set_fd(ssl, fd) != 1) {
@@ -145,10 +174,8 @@ int wh_tls_accept(wh_tls_server *server, int fd, wh_tls **ret, wh_err *err)
         return wh_ssl_fail(err, -ENOMEM, "make a TLS connection");
     }
     SSL_set_accept_state(ssl);
-    wh_tls *tls = wh_xnew(wh_tls);
-    tls->magic = TLS_MAGIC;
-    tls->ssl = ssl;
-    tls->wants = EPOLLIN;
+    wh_tls *tls = wh_tls_wrap(ssl);
+    tls->h2 = h2;
     *ret = tls;
     return 0;
 }
@@ -214,7 +241,7 @@ int wh_tls_handshake(wh_tls *tls, wh_err *err)
         return 0;
     }
     r = outcome(tls, r, err);
-    return r == 0 ? wh_fail(err, -ECONNRESET, "TLS connection: the client left during the handshake") : r;
+    return r == 0 ? wh_fail(err, -ECONNRESET, "TLS connection: the peer left during the handshake") : r;
 }
 
 ssize_t wh_tls_read(wh_tls *tls, void *p, size_t n)
@@ -265,4 +292,12 @@ void wh_tls_shutdown(wh_tls *tls)
 const wh_tls_peer *wh_tls_peer_of(const wh_tls *tls)
 {
     return tls->has_peer ? &tls->peer : NULL;
+}
+
+bool wh_tls_is_h2(const wh_tls *tls)
+{
+    const unsigned char *name = NULL;
+    unsigned n = 0;
+    SSL_get0_alpn_selected(tls->ssl, &name, &n);
+    return SSL_is_init_finished(tls->ssl) && n == 2 && memcmp(name, "h2", 2) == 0;
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* TLS 1.2 and 1.3 on non-blocking sockets, server side, through OpenSSL. Offers http/1.1 by ALPN. A client
+/* TLS 1.2 and 1.3 on non-blocking sockets, server side, through OpenSSL. Offers http/1.1 by ALPN, and h2
+ * where the server asks for it. A client
  * certificate is asked for when a CA is given and may stay away; one that does not verify ends the handshake.
  */
 #pragma once
@@ -52,8 +53,8 @@ void wh_tls_server_free(wh_tls_server *server); /* connections may outlive it */
 
 /* ---- connections ---- */
 typedef struct wh_tls wh_tls;
-/* The descriptor is borrowed: non-blocking, and closed by its owner after wh_tls_free. */
-int wh_tls_accept(wh_tls_server *server, int fd, wh_tls **ret, wh_err *err);
+/* The descriptor is borrowed: non-blocking, and closed by its owner after wh_tls_free. `h2`: offer HTTP/2 first. */
+int wh_tls_accept(wh_tls_server *server, int fd, bool h2, wh_tls **ret, wh_err *err);
 void wh_tls_free(wh_tls *tls);
 /* 0 when done, -EAGAIN (see wh_tls_wants), or a final error. Reads and writes also go on with it by themselves. */
 int wh_tls_handshake(wh_tls *tls, wh_err *err);
@@ -65,3 +66,23 @@ uint32_t wh_tls_wants(const wh_tls *tls);
 void wh_tls_shutdown(wh_tls *tls); /* tries once to send close_notify */
 /* The verified client certificate's subject; NULL when the client showed none. Borrowed. */
 const wh_tls_peer *wh_tls_peer_of(const wh_tls *tls);
+bool wh_tls_is_h2(const wh_tls *tls); /* the handshake is done and chose HTTP/2 */
+
+/* The same as a table, which a wh_tls_server begins with: the HTTP server calls through it, so that a program which
+ * never makes a wh_tls_server is linked without OpenSSL. */
+typedef struct wh_tls_ops {
+    int (*accept)(wh_tls_server *server, int fd, bool h2, wh_tls **ret, wh_err *err);
+    void (*free)(wh_tls *tls);
+    int (*handshake)(wh_tls *tls, wh_err *err);
+    ssize_t (*read)(wh_tls *tls, void *p, size_t n);
+    ssize_t (*write)(wh_tls *tls, const void *p, size_t n);
+    uint32_t (*wants)(const wh_tls *tls);
+    void (*shutdown)(wh_tls *tls);
+    const wh_tls_peer *(*peer_of)(const wh_tls *tls);
+    bool (*is_h2)(const wh_tls *tls);
+} wh_tls_ops;
+
+static inline const wh_tls_ops *wh_tls_ops_of(const wh_tls_server *server)
+{
+    return *(const wh_tls_ops *const *)(const void *)server;
+}

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The client side of TLS 1.2 and 1.3. It is reached through a table, so that the HTTP client does not pull OpenSSL into
- * programs that never speak https. */
+ * programs that never speak https. Programs that do ignore SIGPIPE, as OpenSSL's writes do not suppress it. */
 #pragma once
 
 #include "net/tls.h"

@@ -484,3 +484,286 @@ TEST(a_query_has_a_limit)
     ask(past, "400 Bad Request", "path");
     wh_buf_done(&b);
 }
+
+/* ---- streaming: the handler runs at the head ---- */
+
+typedef struct stream {
+    fixture *f;
+    int heads, eofs, replies;
+    bool want, answer_early, hold;
+    int64_t length;
+    size_t n_trailers;
+    char target[64], authority[64];
+    int version;
+} stream;
+
+static void on_stream_data(wh_http_exchange *x, const void *p, size_t n, void *user)
+{
+    stream *s = user;
+    if (n > 0) {
+        (void)wh_buf_append(&s->f->data, p, n);
+        return;
+    }
+    s->eofs++;
+    (void)wh_http_trailers(x, &s->n_trailers);
+    if (s->hold)
+        return;
+    wh_http_reply(x, 200, "text/plain", wh_buf_str(&s->f->data), s->f->data.len);
+}
+
+static void on_stream_gone(wh_http_exchange *x, void *user)
+{
+    stream *s = user;
+    s->f->gone++;
+    if (s->want)
+        wh_http_end(x);
+}
+
+static void handle_stream(wh_http_exchange *x, const wh_http_request *r, void *user)
+{
+    static const wh_http_stream_callbacks with_data = {.on_data = on_stream_data, .on_gone = on_stream_gone};
+    stream *s = user;
+    s->heads++;
+    s->length = r->length;
+    s->version = r->version;
+    (void)snprintf(s->target, sizeof(s->target), "%s", r->target);
+    (void)snprintf(s->authority, sizeof(s->authority), "%s", r->authority);
+    s->f->held = x;
+    if (s->answer_early)
+        wh_http_replyf(x, 200, "early");
+    else if (s->want)
+        wh_http_watch(x, &with_data, s);
+}
+
+static fixture *start_stream(stream *s, const wh_http_server_options *tune)
+{
+    fixture *f = wh_xnew(fixture);
+    wh_err err = {0};
+    wh_addr addr;
+    int fd = -1;
+    wh_buf_init(&f->data, 1UL << 20);
+    CHECK_OK(wh_loop_new(&f->loop, &err), &err);
+    CHECK_OK(wh_addr_parse("127.0.0.1:0", -1, &addr, &err), &err);
+    CHECK_OK(wh_listen(&addr, 0600, &fd, &err), &err);
+    CHECK_OK(wh_socket_local(fd, &f->addr), NULL);
+    wh_http_server_options o = tune == NULL ? (wh_http_server_options){0} : *tune;
+    o.listen_fd = fd;
+    o.handler = handle_stream;
+    o.user = s;
+    o.streaming = true;
+    s->f = f;
+    CHECK_OK(wh_http_server_start(f->loop, &o, &f->server, &err), &err);
+    return f;
+}
+
+TEST(a_streamed_request_begins_at_its_head)
+{
+    stream s = {.want = true};
+    fixture *f = start_stream(&s, NULL);
+    int fd = dial(f);
+    say(fd, "POST /a%2Fb/c?d=%zz&e HTTP/1.1\r\nHost: h:80\r\nTransfer-Encoding: chunked\r\n\r\n");
+    spin(f, 20 * WH_MSEC);
+    CHECK_INT(s.heads, ==, 1);
+    CHECK_INT(s.length, ==, -1);
+    CHECK_INT(s.version, ==, 11);
+    CHECK_STR(s.target, "/a%2Fb/c?d=%zz&e");
+    CHECK_STR(s.authority, "h:80");
+    CHECK_STR(wh_http_request_of(f->held)->path, "/a%2Fb/c");
+    CHECK_STR(wh_http_request_of(f->held)->query, "d=%zz&e");
+    say(fd, "3\r\none\r\n");
+    spin(f, 20 * WH_MSEC);
+    CHECK_STR(wh_buf_str(&f->data), "one");
+    CHECK_INT(s.eofs, ==, 0);
+    say(fd,
+        "3;x=y\r\ntwo\r\n0\r\nX-Sum: 1\r\nContent-Length: 9\r\n\r\nGET /next HTTP/1.1\r\nHost: h\r\n\r\n");
+    auto_free char *answer = receive(f, fd, "onetwoHTTP/1.1 200 OK");
+    CHECK_CONTAINS(answer, "\r\n\r\nonetwoHTTP/1.1 200 OK");
+    CHECK(strstr(answer, "close") == NULL);
+    CHECK_INT(s.n_trailers, ==, 0); /* of the second request; the first had one */
+    CHECK_INT(s.heads, ==, 2);
+    CHECK_INT(s.eofs, ==, 2);
+    CHECK_INT(s.length, ==, 0);
+    close(fd);
+    stop(f);
+}
+
+TEST(trailers_pass_both_ways)
+{
+    stream s = {.want = true, .hold = true};
+    fixture *f = start_stream(&s, NULL);
+    int fd = dial(f);
+    say(fd, "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX-Sum: 17\r\n\r\n");
+    spin(f, 20 * WH_MSEC);
+    CHECK_INT(s.eofs, ==, 1);
+    size_t n = 0;
+    const wh_h1_field *trailers = wh_http_trailers(f->held, &n);
+    CHECK_INT(n, ==, 1);
+    CHECK(wh_str_eq(trailers[0].name, WH_STR("x-sum")));
+    CHECK(wh_str_eq(trailers[0].value, WH_STR("17")));
+    wh_http_info(f->held, 103);
+    wh_http_begin(f->held, 200, NULL);
+    CHECK_INT(wh_http_write(f->held, "x", 1), ==, 0);
+    CHECK_FAIL(wh_http_trailer(f->held, WH_STR("Content-Length"), WH_STR("1")), -EINVAL);
+    CHECK_FAIL(wh_http_trailer(f->held, WH_STR("a b"), WH_STR("1")), -EINVAL);
+    CHECK_FAIL(wh_http_trailer(f->held, WH_STR("a"), WH_STR("1\r\nb: 2")), -EINVAL);
+    CHECK_INT(wh_http_trailer(f->held, WH_STR("X-Done"), WH_STR("yes")), ==, 0);
+    wh_http_end(f->held);
+    auto_free char *answer = receive(f, fd, "X-Done: yes\r\n\r\n");
+    CHECK_CONTAINS(answer, "HTTP/1.1 103 ");
+    CHECK_CONTAINS(answer, "1\r\nx\r\n0\r\nX-Done: yes\r\n\r\n");
+    close(fd);
+    stop(f);
+}
+
+TEST(a_declared_length_holds_or_the_answer_breaks)
+{
+    static const char get[] = "GET / HTTP/1.1\r\nHost: h\r\n\r\n";
+    stream s = {.hold = true};
+    fixture *f = start_stream(&s, NULL);
+    int fd = dial(f);
+    say(fd, get);
+    spin(f, 20 * WH_MSEC);
+    wh_http_begin_length(f->held, 200, NULL, 5);
+    CHECK_INT(wh_http_write(f->held, "hello", 5), ==, 0);
+    wh_http_end(f->held);
+    auto_free char *whole = receive(f, fd, "hello");
+    CHECK_CONTAINS(whole, "Content-Length: 5\r\n\r\nhello");
+    say(fd, get);
+    spin(f, 20 * WH_MSEC);
+    wh_http_begin_length(f->held, 200, NULL, 5);
+    CHECK_INT(wh_http_write(f->held, "hell", 4), ==, 0);
+    CHECK_FAIL(wh_http_write(f->held, "oh", 2), -EPIPE);
+    CHECK_FAIL(wh_http_write(f->held, "o", 1), -EPIPE);
+    wh_http_end(f->held);
+    auto_free char *more = receive(f, fd, "");
+    CHECK(strstr(more, "hello") == NULL);
+    close(fd);
+    fd = dial(f);
+    say(fd, get);
+    spin(f, 20 * WH_MSEC);
+    wh_http_begin_length(f->held, 200, NULL, 5);
+    CHECK_INT(wh_http_write(f->held, "hell", 4), ==, 0);
+    spin(f, 20 * WH_MSEC);
+    wh_http_end(f->held);
+    auto_free char *less = receive(f, fd, "");
+    CHECK_CONTAINS(less, "Content-Length: 5\r\n\r\nhell");
+    spin(f, 20 * WH_MSEC);
+    CHECK_INT(wh_http_server_connections(f->server), ==, 0);
+    close(fd);
+    stop(f);
+}
+
+TEST(continue_is_sent_when_the_body_is_wanted)
+{
+    stream s = {0};
+    fixture *f = start_stream(&s, NULL);
+    int fd = dial(f);
+    say(fd, "POST / HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n");
+    spin(f, 40 * WH_MSEC);
+    char byte;
+    CHECK_FAIL(recv(fd, &byte, 1, MSG_PEEK) < 0 ? -errno : 0, -EAGAIN);
+    static const wh_http_stream_callbacks with_data = {.on_data = on_stream_data};
+    wh_http_watch(f->held, &with_data, &s);
+    auto_free char *first = receive(f, fd, "\r\n\r\n");
+    CHECK_STR(first, "HTTP/1.1 100 Continue\r\n\r\n");
+    say(fd, "ok");
+    auto_free char *answer = receive(f, fd, "\r\n\r\nok");
+    CHECK_CONTAINS(answer, "\r\n\r\nok");
+    close(fd);
+    stop(f);
+}
+
+TEST(an_early_answer_ends_the_connection)
+{
+    stream s = {.answer_early = true};
+    fixture *f = start_stream(&s, NULL);
+    int fd = dial(f);
+    say(fd, "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 20\r\n\r\nGET /smuggled");
+    auto_free char *answer = receive(f, fd, "");
+    CHECK_CONTAINS(answer, "Connection: close\r\n");
+    CHECK_CONTAINS(answer, "early");
+    CHECK_INT(s.heads, ==, 1);
+    close(fd);
+    /* A body that is there already costs nothing to pass over. */
+    fd = dial(f);
+    say(fd, "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\nokGET / HTTP/1.1\r\nHost: h\r\n\r\n");
+    auto_free char *two = receive(f, fd, "earlyHTTP/1.1 200 OK");
+    CHECK_CONTAINS(two, "earlyHTTP/1.1 200 OK");
+    CHECK(strstr(two, "close") == NULL);
+    close(fd);
+    stop(f);
+}
+
+TEST(a_paused_body_stops_the_client)
+{
+    wh_http_server_options tune = {.body_bytes_max = UINT64_MAX};
+    stream s = {.want = true};
+    fixture *f = start_stream(&s, &tune);
+    int fd = dial(f);
+    say(fd, "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 100000000\r\n\r\n");
+    spin(f, 20 * WH_MSEC);
+    wh_http_pause(f->held, true);
+    static char block[65536];
+    size_t sent = 0;
+    ssize_t r = 0;
+    wh_time end = wh_mono_now() + 5 * WH_SEC;
+    int quiet = 0;
+    while (quiet < 20 && wh_mono_now() < end) {
+        r = write(fd, block, sizeof(block));
+        sent += r > 0 ? (size_t)r : 0;
+        quiet = r > 0 ? 0 : quiet + 1;
+        CHECK_INT(wh_loop_once(f->loop, WH_MSEC), ==, 0);
+    }
+    CHECK_INT(quiet, ==, 20);
+    CHECK_INT(f->data.len, ==, 0);
+    CHECK_INT(sent, <, 64UL << 20);
+    wh_http_pause(f->held, false);
+    spin(f, 50 * WH_MSEC);
+    CHECK_INT(f->data.len, >, 0);
+    close(fd);
+    spin(f, 50 * WH_MSEC);
+    CHECK_INT(f->gone, ==, 1);
+    stop(f);
+}
+
+TEST(a_bad_or_late_body_is_refused_while_the_handler_reads)
+{
+    wh_http_server_options tune = {.body_timeout = 60 * WH_MSEC, .body_bytes_max = 10};
+    stream s = {.want = true};
+    fixture *f = start_stream(&s, &tune);
+    int fd = dial(f);
+    say(fd, "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n0x1\r\n");
+    auto_free char *bad = receive(f, fd, "");
+    CHECK_CONTAINS(bad, "HTTP/1.1 400 Bad Request\r\n");
+    CHECK_INT(f->gone, ==, 1);
+    close(fd);
+    fd = dial(f);
+    say(fd, "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\nab");
+    auto_free char *late = receive(f, fd, "");
+    CHECK_CONTAINS(late, "HTTP/1.1 408 Request Timeout\r\n");
+    CHECK_INT(f->gone, ==, 2);
+    close(fd);
+    fd = dial(f);
+    say(fd, "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\na\r\n0123456789\r\n1\r\nx\r\n");
+    auto_free char *large = receive(f, fd, "");
+    CHECK_CONTAINS(large, "HTTP/1.1 413 ");
+    CHECK_INT(f->gone, ==, 3);
+    close(fd);
+    stop(f);
+}
+
+TEST(a_connection_has_so_many_requests)
+{
+    fixture *f = start();
+    int fd = dial(f);
+    for (int i = 1; i <= WH_HTTP_REQUESTS_MAX; i++) {
+        say(fd, "GET /none HTTP/1.1\r\nHost: h\r\n\r\n");
+        auto_free char *answer = receive(f, fd, "\r\n\r\n");
+        bool last = i == WH_HTTP_REQUESTS_MAX;
+        CHECK((strstr(answer, "Connection: close") != NULL) == last);
+    }
+    auto_free char *end = receive(f, fd, "");
+    CHECK_STR(end, "");
+    close(fd);
+    stop(f);
+}

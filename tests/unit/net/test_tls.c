@@ -100,7 +100,7 @@ static pair make_pair(const char *client_ca, X509 *client_cert, EVP_PKEY *client
     pair p = {.server = make_server(client_ca), .fds = {-1, -1}};
     (void)signal(SIGPIPE, SIG_IGN);
     CHECK_INT(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, p.fds), ==, 0);
-    CHECK_OK(wh_tls_accept(p.server, p.fds[0], &p.tls, NULL), NULL);
+    CHECK_OK(wh_tls_accept(p.server, p.fds[0], false, &p.tls, NULL), NULL);
     p.client_ctx = SSL_CTX_new(TLS_client_method());
     if (client_cert != NULL) {
         CHECK_INT(SSL_CTX_use_certificate(p.client_ctx, client_cert), ==, 1);
@@ -277,7 +277,7 @@ TEST(a_swap_is_for_new_connections)
     close(p.fds[0]);
     close(p.fds[1]);
     CHECK_INT(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, p.fds), ==, 0);
-    CHECK_OK(wh_tls_accept(p.server, p.fds[0], &p.tls, NULL), NULL);
+    CHECK_OK(wh_tls_accept(p.server, p.fds[0], false, &p.tls, NULL), NULL);
     p.client = SSL_new(p.client_ctx);
     SSL_set_fd(p.client, p.fds[1]);
     SSL_set_connect_state(p.client);
