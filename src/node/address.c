@@ -8,6 +8,28 @@
 
 #define WAIT_FOR_CIDRS (10 * WH_SEC)
 
+/* Channels of runners ended with the old netd. */
+static void on_restart(void *user)
+{
+    wh_node *node = user;
+    wh_worker *w, *next;
+
+    HASH_ITER(hh, node->by_uid, w, next)
+    {
+        for (size_t i = 0; i < w->spec->n_containers; i++)
+            wh_worker_channel_renew(w, i);
+    }
+}
+
+static void on_refused(void *user, const char *pod, const char *target, const char *reason)
+{
+    auto_free char *message = wh_xasprintf("Connection to %s refused: %s", target, reason);
+    wh_worker *w = wh_node_find(user, pod);
+
+    if (w != NULL)
+        wh_worker_say(w, WH_POD_ITSELF, true, "NetworkRefused", message);
+}
+
 static int make(wh_node *node, wh_err *err)
 {
     auto_free char *state = wh_path_join(node->config.paths->run, "network");
@@ -16,6 +38,9 @@ static int make(wh_node *node, wh_err *err)
 
     o->netd_program = node->config.paths->netd;
     o->state_dir = state;
+    o->on_restart = on_restart;
+    o->on_refused = on_refused;
+    o->user = node;
     if (o->netd_program == NULL)
         return wh_fail(err, -ENOENT, "the program 'wherry-netd' is not installed: pods have no network.");
     int rc = wh_network_new(node->loop, o, &node->network, &weaker, err);

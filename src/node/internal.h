@@ -101,7 +101,8 @@ typedef struct wh_worker_container {
     wh_timer probe_timer;
     struct wh_probing *probing[WH_PROBE_KINDS];
     bool probing_busy;
-    bool rests; /* it was started so that it may go dormant */
+    bool rests;   /* it was started so that it may go dormant */
+    bool offline; /* known to use no network: it needs no channel of netd */
     struct wh_worker *worker;
 } wh_worker_container;
 
@@ -231,6 +232,8 @@ int wh_worker_serve_prepare(wh_worker *w, size_t container, wh_start_plan *plan,
                             wh_err *err);
 /* The serving part of the run specification: in the job pool. */
 int wh_worker_serve_spec(wh_worker *w, size_t container, wh_runspec *spec, wh_start_plan *plan, wh_err *err);
+/* netd was started anew, or the container was: its runner gets a new channel. */
+void wh_worker_channel_renew(wh_worker *w, size_t container);
 /* The keeper holds this name: true when it belongs to a pod of ours. */
 bool wh_node_held(wh_node *node, const char *name);
 void wh_worker_set_dormant(wh_worker *w, size_t container, const wh_keeper_event *event);

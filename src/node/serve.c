@@ -6,8 +6,10 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/metrics.h"
+#include "base/record.h"
 #include "engine/engine.h"
 #include "node/egress.h"
+#include "runner/control.h"
 #include "runner/spec.h"
 
 #include <fcntl.h>
@@ -326,6 +328,8 @@ int wh_worker_serve_prepare(wh_worker *w, size_t container, wh_start_plan *plan,
 {
     const wh_code *code = &w->containers[container].code;
     bool networks = code->egress || code->sockets;
+
+    w->containers[container].offline = !networks;
     int rc = choose_mode(w, container, &plan->mode, err);
 
     *ret_reason = "CreateContainerConfigError";
@@ -351,6 +355,35 @@ int wh_worker_serve_prepare(wh_worker *w, size_t container, wh_start_plan *plan,
     plan->rest = w->serve.idle > 0 && is_meant(w, container);
     w->containers[container].rests = plan->rest;
     return rc;
+}
+
+static void channel_sent(void *user, int rc, pid_t pid, const char *error)
+{
+    (void)user;
+    (void)pid;
+    if (rc < 0 && rc != -ENOENT && rc != -ENOTCONN)
+        wh_log(WARN, "a runner was not given its new channel to the network", KV_STR("error", error));
+}
+
+void wh_worker_channel_renew(wh_worker *w, size_t container)
+{
+    const wh_container_life *life = wh_lifecycle_container(w->lc, container);
+    char id[WH_CONTAINER_ID_LEN];
+    auto_close int fd = -1;
+    auto_buf wh_buf message;
+    wh_err err = {0};
+
+    if (!w->networked || w->containers[container].offline || w->containers[container].dormant ||
+        life->state != WH_CONTAINER_RUNNING || w->node->keeper == NULL)
+        return;
+    wh_buf_init(&message, WH_CONTROL_BYTES_MAX);
+    wh_record_put_str(&message, "op", "netd");
+    int rc = wh_network_pod_channel(w->node->network, w->uid, &fd, &err);
+    if (rc == 0)
+        rc = wh_keeper_send(w->node->keeper, wh_container_id(w->spec, container, life->attempt, id),
+                            message.p, message.len, &fd, 1, channel_sent, NULL, &err);
+    if (rc < 0)
+        wh_log(WARN, "a container stays without the network", KV_STR("pod", w->spec->name), KV_ERR(&err));
 }
 
 /* ---- the run specification ---- */
@@ -456,8 +489,11 @@ void wh_worker_set_dormant(wh_worker *w, size_t container, const wh_keeper_event
             c->woken = event->started;
         else if (c->woken != 0 && event->running > c->woken)
             wh_metric_observe(&wake_seconds, NULL, (double)(event->running - c->woken) / (double)WH_SEC);
-        if (event->running != 0)
+        if (event->running != 0 && c->woken != 0) {
             c->woken = 0;
+            if (!c->offline) /* the one it went to rest with may be of a netd that is gone */
+                wh_worker_channel_renew(w, container);
+        }
     }
     bool wakes = c->dormant && !event->dormant && !event->exited;
     if (event->dormant && !c->dormant) { /* the keeper took it away: whoever starts makes it anew */

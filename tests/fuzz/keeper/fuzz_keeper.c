@@ -25,6 +25,17 @@ static void init(void)
     (void)wh_rm_rf(AT_FDCWD, dir, NULL);
 }
 
+/* What a wake would open or make for real. */
+static bool names_a_path(const void *data, size_t n)
+{
+    wh_record_iter it = wh_record_begin(data, n);
+    wh_field f;
+    bool any = false;
+    while (wh_record_next(&it, &f))
+        any |= wh_field_is(&f, "open");
+    return any;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
     int pair[2];
@@ -48,6 +59,27 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     (void)wh_kept_parse(data, n, kept, NULL);
     kept->pidfd = kept->control = -1;
     wh_kept_free(kept);
+    /* As the start of a container that may rest: kept, made ready again, and thrown away. */
+    wh_shared *shared = NULL;
+    wh_rest *rest;
+    int fds[5], open_fds[WH_KEEPER_FDS_MAX], opened[WH_KEEPER_FDS_MAX];
+    size_t n_opened = 0;
+    for (size_t i = 0; i < WH_ARRAY_LEN(fds); i++)
+        fds[i] = open("/dev/null", O_RDWR | O_CLOEXEC);
+    if (wh_record_check(data, n, NULL) == 0 && !names_a_path(data, n) &&
+        wh_rest_new(&shared, data, n, fds, WH_ARRAY_LEN(fds), &rest, NULL) == 0) {
+        auto_buf wh_buf state;
+        wh_buf_init(&state, 1 << 20);
+        wh_rest_put(rest, &state);
+        if (wh_rest_open(rest, open_fds, opened, &n_opened, NULL) == 0)
+            while (n_opened > 0)
+                close(opened[--n_opened]);
+        wh_rest_free(rest);
+    }
+    wh_assert(shared == NULL);
+    for (size_t i = 0; i < WH_ARRAY_LEN(fds); i++)
+        if (fds[i] >= 0)
+            close(fds[i]);
     wh_loop_once(loop, 0);
     return 0;
 }

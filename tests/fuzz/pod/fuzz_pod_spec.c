@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Manifests down to the pods in them; an accepted pod must live through its first steps and show a status. */
 #include "base/yaml.h"
+#include "pod/dns.h"
 #include "pod/env.h"
 #include "pod/manifest.h"
 #include "pod/resources.h"
+#include "pod/serve.h"
 #include "pod/status.h"
 
 static void use(json_t *object)
@@ -24,6 +26,14 @@ static void use(json_t *object)
         (void)wh_container_oom_score_adj(spec, i, 1 << 30);
     }
     (void)wh_pod_demand_of(spec);
+    wh_pod_serve serve;
+    if (wh_pod_serve_parse(spec, &serve, &err) < 0)
+        wh_assert(err.msg[0] != '\0');
+    auto_free char *names =
+        wh_pod_resolv_conf(spec, &(wh_pod_dns){.resolv_conf = "nameserver 9.9.9.9\nsearch x\n"});
+    auto_free char *hosts = wh_pod_hosts(spec, &(wh_pod_facts){.pod_ips = {"10.0.0.1"}});
+    wh_assert(strchr(names, '\r') == NULL);
+    wh_assert(strchr(hosts, '\r') == NULL);
     auto_json json_t *status = wh_status_pod(lc, NULL), *saved = wh_lifecycle_save(lc);
     auto_lifecycle wh_lifecycle *loaded = NULL;
     if (spec->uid != NULL)

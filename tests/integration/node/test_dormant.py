@@ -232,6 +232,19 @@ def test_a_taken_port_is_said(serving, guests):
     wait_for(lambda: ready(serving, "b"), 60, "b gets it")
 
 
+def test_a_host_port_is_a_second_way_in(serving, guests):
+    port, host_port = free_port(), free_port()
+    serving.apply("web.yaml", pod("web", guests("exit", src.EXIT), port, {"wherry.dev/idle": "1s"},
+                                  ports=[{"containerPort": port, "hostPort": host_port}]))
+    wait_for(lambda: is_dormant(serving, "web"), what="dormant")
+    assert get(host_port, "/in") == "/in"
+    assert get(port) == get(host_port)
+    serving.apply("other.yaml", pod("other", guests("exit", src.EXIT), free_port(), ports=[
+        {"containerPort": free_port(), "hostPort": host_port}]))
+    wait_for(lambda: f"port {host_port} of the host is in use by pod 'default/web'" in
+             serving.cli("describe", "other").stdout, what="the conflict is an event")
+
+
 def test_probes_see_what_serves(serving, guests):
     port = free_port()
     serving.apply("web.yaml", pod("web", guests("exit", src.EXIT), port, readinessProbe={
