@@ -81,9 +81,9 @@ static void news_of_rest(wh_worker *w, size_t container, const wh_keeper_event *
     wh_worker_set_dormant(w, container, event);
     if (event->error != NULL)
         wh_worker_say(w, container, true, "WakeFailed", event->error);
-    else if (event->dormant && !was)
-        wh_worker_say(w, container, false, "Dormant",
-                      "No requests: the process ended, a connection wakes it");
+    else if (event->dormant != was) /* no event: it may happen every minute */
+        wh_log(DEBUG, event->dormant ? "a container went dormant" : "a container was woken",
+               KV_STR("id", event->id));
 }
 
 static void on_keeper_event(void *user, const wh_keeper_event *event)

@@ -2,6 +2,7 @@
 /* Messages on a runner's control socket: one record each, key "op" first, descriptors by SCM_RIGHTS.
  *
  *   to the runner:    op=log           new log file comes as a descriptor; lines go there from the next line
+ *                     op=netd          a new channel of netd comes as a descriptor: the one before is dead
  *                     op=drain         what serves: accept no more, let open requests end, leave; grace=<ns>
  *   from the runner:  op=running       the guest's first instruction is next, or requests are accepted;
  *                                      start=<real ns>, sandbox=<what is weaker, if anything>
