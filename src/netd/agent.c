@@ -351,6 +351,13 @@ int wh_netd_pod_remove(wh_netd *netd, const char *id, wh_err *err)
     return call(netd, &b, -1, ANSWER_MS, NULL, err);
 }
 
+int wh_netd_sweep(wh_netd *netd, wh_err *err)
+{
+    auto_buf wh_buf b;
+    begin(&b, "sweep", NULL);
+    return call(netd, &b, -1, ANSWER_MS, NULL, err);
+}
+
 int wh_netd_pod_channel(wh_netd *netd, const char *id, int *ret_fd, wh_err *err)
 {
     auto_buf wh_buf b;

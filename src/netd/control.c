@@ -86,6 +86,7 @@ static int do_pod(wh_netd_server *server, request *r, wh_err *err)
         wh_netd_policy_done(&pod->policy);
     }
     pod->policy = policy;
+    pod->said = true;
     if (policy.own4.family != 0)
         HASH_ADD(hh4, server->by_ip4, policy.own4, sizeof(policy.own4), pod);
     if (policy.own6.family != 0)
@@ -98,6 +99,20 @@ static void forget(wh_netd_server *server, netd_pod *pod)
     unlink_addresses(server, pod);
     HASH_DEL(server->by_id, pod);
     netd_pod_free(pod);
+}
+
+/* What an earlier agent said and this one does not know. */
+static int do_sweep(wh_netd_server *server, request *r, wh_err *err)
+{
+    netd_pod *pod, *next;
+    (void)r;
+    (void)err;
+    HASH_ITER(hh, server->by_id, pod, next)
+    {
+        if (!pod->said)
+            forget(server, pod);
+    }
+    return 0;
 }
 
 static int do_remove(wh_netd_server *server, request *r, wh_err *err)
@@ -187,8 +202,11 @@ static int do_hello(wh_netd_server *server, request *r, wh_err *err)
         rc = wh_netd_ip_of(&raw, &world.node[world.n_node]);
         world.n_node++;
     }
-    if (rc == 0)
-        server->world = world;
+    if (rc < 0)
+        return rc;
+    server->world = world;
+    for (netd_pod *pod = server->by_id; pod != NULL; pod = pod->hh.next)
+        pod->said = false;
     return rc;
 }
 
@@ -200,8 +218,8 @@ typedef struct verb {
 } verb;
 
 static const verb verbs[] = {
-    {"hello", do_hello},     {"pod", do_pod},       {"remove", do_remove},
-    {"channel", do_channel}, {"listen", do_listen},
+    {"hello", do_hello}, {"pod", do_pod},         {"remove", do_remove},
+    {"sweep", do_sweep}, {"channel", do_channel}, {"listen", do_listen},
 };
 
 void wh_netd_server_control(wh_netd_server *server, const void *data, size_t n, int fd)

@@ -105,6 +105,8 @@ void wh_netd_free(wh_netd *netd);
 /* These wait for netd's answer: microseconds, bounded by a second. */
 int wh_netd_pod_set(wh_netd *netd, const wh_netd_pod *pod, wh_err *err); /* adds, or replaces the rules */
 int wh_netd_pod_remove(wh_netd *netd, const char *id, wh_err *err);
+/* Removes the pods that this agent has not said: an earlier one's. */
+int wh_netd_sweep(wh_netd *netd, wh_err *err);
 /* A new channel for one container: the runner's end. */
 int wh_netd_pod_channel(wh_netd *netd, const char *id, int *ret_fd, wh_err *err);
 /* A listening TCP socket on the pod's address of this family; AF_UNSPEC with a port: its first one. A pod without

@@ -6,6 +6,7 @@
  *   hello    version, node (repeated)            -> version
  *   pod      id, address (0..2), port*, rule*, closed, isolated, resolv_conf, hosts: adds or replaces
  *   remove   id
+ *   sweep    removes the pods that were not said since hello
  *   channel  id, with netd's end of a pod channel
  *   listen   id, address (without: of any family), port  -> the socket
  *

@@ -119,8 +119,7 @@ static int set(int fd, int level, int option)
     return setsockopt(fd, level, option, &one, sizeof(one)) < 0 ? -errno : 0;
 }
 
-/* Bound to the pod's address, if it has one; without a port, so that the kernel can share one among peers. */
-static int make_socket(const wh_addr *peer, const wh_addr *source, int type, int *ret_fd)
+int netd_socket(const wh_addr *peer, const wh_addr *source, int type, int *ret_fd)
 {
     auto_close int fd = socket(peer->sa.sa_family, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0)
@@ -277,7 +276,7 @@ static void take_connect(netd_channel *channel, const wh_netd_request *request)
         return;
     }
     auto_close int fd = -1;
-    rc = make_socket(&peer, &source, tcp ? SOCK_STREAM : SOCK_DGRAM, &fd);
+    rc = netd_socket(&peer, &source, tcp ? SOCK_STREAM : SOCK_DGRAM, &fd);
     if (rc == 0 && connect(fd, &peer.sa, peer.len) < 0)
         rc = -errno;
     if (rc == -EINPROGRESS && stands_already(fd))

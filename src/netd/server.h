@@ -23,6 +23,7 @@ struct netd_pod {
     wh_netd_policy policy;
     LIST_HEAD(, netd_channel) channels;
     size_t n_channels, n_pending;
+    bool said; /* since the agent's hello */
 };
 
 typedef struct netd_unsent {
@@ -81,6 +82,8 @@ void netd_channel_close(netd_channel *channel);
 void netd_pod_free(netd_pod *pod); /* with its channels */
 /* One request of a pod, of any bytes. */
 void netd_channel_take(netd_channel *channel, const void *data, size_t n);
+/* Bound to `source` unless its len is 0; without a port, so that the kernel can share one among peers. */
+int netd_socket(const wh_addr *peer, const wh_addr *source, int type, int *ret_fd);
 /* The socket for a listener. `both`: an unspecified IPv6 address takes IPv4 too. */
 int netd_listen(const wh_addr *addr, int backlog, bool both, int *ret_fd);
 /* Ends a request that was under way; `answer` has rc and addresses. */

@@ -307,12 +307,16 @@ TEST(outlives_its_agent_and_serves_the_next)
     rig_init(&first, path, -1);
     pid_t pid = netd_pid();
     rig_pod(&first, "a", pod_a, NULL);
+    rig_pod(&first, "old", pod_b, NULL);
     caller_init(&a, &first, "a");
     wh_netd_free(first.netd);
     CHECK_INT(caller_ask(&a, WH_NETD_LISTEN, "0.0.0.0:0", NULL, NULL), ==, 0); /* nobody is there but it */
     rig_init(&second, path, -1);
     CHECK_INT(netd_pid(), ==, pid);
     rig_pod(&second, "a", pod_a, NULL);
+    wh_err err = {0};
+    CHECK_OK(wh_netd_sweep(second.netd, &err), &err);
+    CHECK_ERR(wh_netd_pod_remove(second.netd, "old", &err), -ENOENT, &err, "no pod 'old'");
     CHECK_INT(caller_ask(&a, WH_NETD_LISTEN, "0.0.0.0:0", NULL, NULL), ==, 0);
     wh_netd_free(second.netd);
     CHECK_OK(kill(pid, 0), NULL);
