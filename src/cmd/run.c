@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* wherry run: one module in the foreground, as the user's own process, confined to what the command line
- * grants; or the objects of a manifest (run_pods.c). */
+/* wherry run: one module or component in the foreground, as the user's own process, confined to what the command line
+ * grants, run to its end or served; or the objects of a manifest (run_pods.c). */
 #include "base/file.h"
 #include "base/log.h"
 #include "cmd/cmd.h"
+#include "cmd/run_network.h"
 #include "engine/engine.h"
 #include "image/image.h"
 #include "loop/loop.h"
@@ -18,13 +19,14 @@
 #include <sys/wait.h>
 
 #define RUN_FDS_MAX 64
+#define LISTEN_DEFAULT "127.0.0.1:8080"
 
 static struct {
     wh_strv dirs, env, listen;
-    const char *invoke, *policy, *workdir;
-    uint64_t memory, stack;
+    const char *invoke, *policy, *workdir, *serve, *egress, *tls_cert, *tls_key;
+    uint64_t memory, stack, reuse, concurrency, queue, body;
     int64_t timeout;
-    bool trace, no_sandbox, keep, quiet, summary, inherit_env, shared, plain_http;
+    bool trace, no_sandbox, keep, quiet, summary, inherit_env, shared, plain_http, access_log;
 } opt = {.policy = "missing"};
 
 static const wh_opt options[] = {
@@ -35,10 +37,24 @@ static const wh_opt options[] = {
     {"invoke", 0, WH_OPT_STR, &opt.invoke, "FUNCTION",
      "Call this export instead of _start and print its results"},
     {"listen", 'l', WH_OPT_LIST, &opt.listen, "ADDR:PORT",
-     "Listen there and hand the socket to the guest: WHERRY_LISTEN_FD is its number"},
+     "Serve HTTP there (" LISTEN_DEFAULT "); a plain module gets the socket: WHERRY_LISTEN_FD is its number"},
+    {"serve", 0, WH_OPT_STR, &opt.serve, "wagi|stream",
+     "Serve with a WASI command, a fresh instance per request: CGI style, or body in and body out"},
+    {"reuse", 0, WH_OPT_U64, &opt.reuse, "N",
+     "Serving: let an instance of a component answer N requests (1)"},
+    {"concurrency", 0, WH_OPT_U64, &opt.concurrency, "N",
+     "Serving: requests at once (64); more of them wait"},
+    {"queue", 0, WH_OPT_U64, &opt.queue, "N", "Serving: requests that wait (128); more of them are refused"},
+    {"max-body", 0, WH_OPT_BYTES, &opt.body, "BYTES", "Serving: refuse request bodies above this"},
+    {"access-log", 0, WH_OPT_FLAG, &opt.access_log, NULL, "Serving: print one line per request"},
+    {"tls-cert", 0, WH_OPT_STR, &opt.tls_cert, "FILE", "Serving: with TLS, by this certificate (PEM)"},
+    {"tls-key", 0, WH_OPT_STR, &opt.tls_key, "FILE", "Serving: and its private key"},
+    {"egress", 0, WH_OPT_STR, &opt.egress, "RULES",
+     "What a component may reach: none, or HOST:PORT, ADDRESS/BITS:PORT, ... (public addresses)"},
     {"memory", 'm', WH_OPT_BYTES, &opt.memory, "BYTES", "Let the guest's memory grow up to this, e.g. 64Mi"},
     {"stack", 0, WH_OPT_BYTES, &opt.stack, "BYTES", "Size of the guest's stack (512Ki)"},
-    {"timeout", 't', WH_OPT_DURATION, &opt.timeout, "TIME", "End the guest after this time, e.g. 30s"},
+    {"timeout", 't', WH_OPT_DURATION, &opt.timeout, "TIME",
+     "End the guest after this time, e.g. 30s; serving: each request"},
     {"trace", 0, WH_OPT_FLAG, &opt.trace, NULL, "Print each host call with arguments, result and time"},
     {"shared", 0, WH_OPT_FLAG, &opt.shared, NULL,
      "Use code with deadline checks, as functions and filters do"},
@@ -103,6 +119,8 @@ static int add_dir(wh_runspec *spec, fd_table *table, const char *text, wh_err *
 
 static int add_listener(wh_runspec *spec, fd_table *table, const char *text, wh_err *err)
 {
+    bool serves = spec->serve.mode != WH_RUNSPEC_COMMAND;
+    char shown[WH_ADDR_TEXT_MAX];
     wh_addr addr;
     int fd = -1;
     int rc = wh_addr_parse(text, -1, &addr, err);
@@ -110,7 +128,14 @@ static int add_listener(wh_runspec *spec, fd_table *table, const char *text, wh_
     rc = rc < 0 ? rc : wh_listen(&addr, 0600, &fd, err);
     if (rc < 0)
         return wh_wrap(err, "--listen %s", text);
-    fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK);
+    if (!serves)
+        fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK);
+    else if (wh_socket_local(fd, &addr) == 0)
+        fprintf(stderr, "wherry: serving on %s%s\n",
+                addr.sa.sa_family == AF_UNIX  ? ""
+                : spec->serve.tls_cert_fd > 0 ? "https://"
+                                              : "http://",
+                wh_addr_text(&addr, shown));
     rc = table_add(table, fd, err);
     if (rc < 0) {
         close(fd);
@@ -153,10 +178,10 @@ static void forward_signal(const struct signalfd_siginfo *info, void *user)
     wh_child_kill(&runner, (int)info->ssi_signo);
 }
 
-static int run_program(const char *program, const char *name, const fd_table *table, wh_err *err)
+static int run_program(wh_loop *loop, const char *program, const char *name, const fd_table *table,
+                       wh_err *err)
 {
     const int forwarded[] = {SIGINT, SIGTERM, SIGHUP};
-    wh_loop *loop = NULL;
     char *argv[] = {wh_xasprintf("wherry: %s", name), NULL, NULL};
     char no_sandbox[] = WH_RUNNER_NO_SANDBOX;
     char *env[] = {NULL};
@@ -166,7 +191,7 @@ static int run_program(const char *program, const char *name, const fd_table *ta
                       .fds = table->fds,
                       .n_fds = (size_t)table->n,
                       .death_signal = SIGKILL};
-    int rc = wh_loop_new(&loop, err);
+    int rc = 0;
 
     if (opt.no_sandbox)
         argv[1] = no_sandbox;
@@ -178,7 +203,6 @@ static int run_program(const char *program, const char *name, const fd_table *ta
         return rc;
     wh_loop_run(loop);
     wh_child_done(&runner);
-    wh_loop_free(loop);
     return 0;
 }
 
@@ -240,7 +264,8 @@ static int load_code(const wh_paths *paths, int argc, char **argv, wh_code *ret,
     if (rc == 0) {
         args = make_argv(image, argc, argv);
         rc = wh_image_code(store, image, args != NULL ? args[0] : NULL,
-                           opt.shared ? WH_PROFILE_SHARED : WH_PROFILE_POD, ret, &failure);
+                           opt.shared || opt.serve != NULL ? WH_PROFILE_SHARED : WH_PROFILE_POD, ret,
+                           &failure);
     }
     wh_store_close(store);
     if (rc < 0) {
@@ -263,6 +288,82 @@ static int add_image(wh_runspec *spec, fd_table *table, const wh_image *image, w
     return add_dir(spec, table, dir, err);
 }
 
+static int add_file(fd_table *table, const char *path, int *ret, wh_err *err)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return wh_fail(err, -errno, "open '%s'", path);
+    int rc = table_add(table, fd, err);
+    if (rc < 0) {
+        close(fd);
+        return rc;
+    }
+    *ret = rc;
+    return 0;
+}
+
+/* Whether and how the guest is served: as the code is, and --serve says. */
+static int fill_serve(wh_runspec *spec, fd_table *table, const wh_code *code, wh_err *err)
+{
+    wh_runspec_serve *to = &spec->serve;
+    bool http = code->kind == WH_CODE_HTTP_P2 || code->kind == WH_CODE_HTTP_P3;
+    int rc = 0;
+
+    if (opt.serve != NULL && code->kind != WH_CODE_COMMAND)
+        return wh_fail(err, -EINVAL, "--serve %s takes a WASI command, and this is a %s.", opt.serve,
+                       wh_code_kind_name(code->kind));
+    if (http)
+        to->mode = WH_RUNSPEC_HTTP;
+    else if (opt.serve != NULL)
+        to->mode = wh_streq(opt.serve, "wagi") ? WH_RUNSPEC_WAGI : WH_RUNSPEC_STREAM;
+    if (to->mode == WH_RUNSPEC_COMMAND)
+        return 0;
+    to->at_once = (unsigned)opt.concurrency;
+    to->queue = (unsigned)opt.queue;
+    to->reuse = (unsigned)opt.reuse;
+    to->time = opt.timeout;
+    to->body_bytes_max = opt.body;
+    to->access_log = opt.access_log;
+    spec->deadline = 0;
+    if (opt.tls_cert != NULL)
+        rc = add_file(table, opt.tls_cert, &to->tls_cert_fd, err);
+    return rc == 0 && opt.tls_key != NULL ? add_file(table, opt.tls_key, &to->tls_key_fd, err) : rc;
+}
+
+/* Roots for https, where Debian, Fedora and Alpine have them. */
+static int add_roots(wh_runspec *spec, fd_table *table, wh_err *err)
+{
+    static const char *const files[] = {"/etc/ssl/certs/ca-certificates.crt",
+                                        "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"};
+    for (size_t i = 0; i < WH_ARRAY_LEN(files); i++)
+        if (access(files[i], R_OK) == 0)
+            return add_file(table, files[i], &spec->ca_fd, err);
+    return 0;
+}
+
+static int add_network(wh_runspec *spec, fd_table *table, const wh_code *code, wh_run_network *net,
+                       wh_loop *loop, const wh_paths *paths, wh_err *err)
+{
+    int fd = -1;
+    if (!code->egress && !code->sockets)
+        return 0;
+    int rc = wh_run_network_start(net, loop, paths, opt.egress, &fd, err);
+    if (rc == 0)
+        rc = table_add(table, fd, err);
+    if (rc < 0)
+        return rc;
+    spec->netd_fd = rc;
+    return code->egress ? add_roots(spec, table, err) : 0;
+}
+
+static const char *runner_of(const wh_paths *paths, const wh_code *code, const wh_runspec *spec)
+{
+    bool tls = spec->serve.tls_cert_fd > 0 || spec->ca_fd > 0;
+    if ((code->profile & WH_PROFILE_CM) != 0)
+        return paths->runners[tls ? WH_RUNNER_COMPONENT_TLS : WH_RUNNER_COMPONENT];
+    return paths->runners[tls ? WH_RUNNER_CORE_TLS : WH_RUNNER_CORE];
+}
+
 /* Fills what the command line says about the guest; descriptors go into the table in the order of their
  * numbers. */
 static int fill_spec(wh_runspec *spec, fd_table *table, const wh_code *code, const wh_image *image,
@@ -283,12 +384,16 @@ static int fill_spec(wh_runspec *spec, fd_table *table, const wh_code *code, con
     spec->invoke = opt.invoke != NULL ? wh_xstrdup(opt.invoke) : NULL;
     spec->dirs = wh_xcalloc(RUN_FDS_MAX, sizeof(*spec->dirs));
     spec->listen_fds = wh_xcalloc(RUN_FDS_MAX, sizeof(*spec->listen_fds));
-    rc = add_image(spec, table, image, err);
+    rc = fill_serve(spec, table, code, err);
+    bool serves = spec->serve.mode != WH_RUNSPEC_COMMAND;
+    rc = rc < 0 ? rc : add_image(spec, table, image, err);
     for (size_t i = 0; rc == 0 && i < wh_strv_len(opt.dirs); i++)
         rc = add_dir(spec, table, opt.dirs[i], err);
     for (size_t i = 0; rc == 0 && i < wh_strv_len(opt.listen); i++)
         rc = add_listener(spec, table, opt.listen[i], err);
-    if (spec->n_listen > 0) { /* sockets follow the folders, which libc looks for from 3 on */
+    if (rc == 0 && serves && spec->n_listen == 0)
+        rc = add_listener(spec, table, LISTEN_DEFAULT, err);
+    if (!serves && spec->n_listen > 0) { /* sockets follow the folders, which libc looks for from 3 on */
         wh_strv_push_take(&spec->env, wh_xasprintf("LISTEN_FDS=%zu", spec->n_listen));
         wh_strv_push_take(&spec->env, wh_xasprintf("WHERRY_LISTEN_FD=%zu", 3 + spec->n_dirs));
     }
@@ -304,6 +409,8 @@ static int run_module(int argc, char **argv)
     auto_runspec wh_runspec *spec = wh_xnew(wh_runspec);
     int end_fd = memfd_create("end", MFD_CLOEXEC);
     fd_table table = {.fds = {0, 1, 2, -1}, .n = 4};
+    wh_run_network net = {0};
+    wh_loop *loop = NULL;
 
     if (end_fd < 0) {
         wh_fail(&err, -errno, "memfd_create");
@@ -311,16 +418,25 @@ static int run_module(int argc, char **argv)
     }
     if (wh_paths_init(&paths, wh_cmd_dirs_given.root, wh_cmd_dirs_given.run, NULL, &err) < 0 ||
         load_code(&paths, argc, argv, &code, &image, &spec->args, &err) < 0 ||
-        fill_spec(spec, &table, &code, image, end_fd, &err) < 0)
+        fill_spec(spec, &table, &code, image, end_fd, &err) < 0 || wh_loop_new(&loop, &err) < 0 ||
+        add_network(spec, &table, &code, &net, loop, &paths, &err) < 0)
         return wh_cmd_fail(&err);
+    const char *program = runner_of(&paths, &code, spec);
+    if (program == NULL) {
+        wh_fail(&err, -ENOENT, "this installation has no runner for %s%s.", wh_code_kind_name(code.kind),
+                spec->serve.tls_cert_fd > 0 || spec->ca_fd > 0 ? " with TLS" : "");
+        return wh_cmd_fail(&err);
+    }
     int rc = add_env(spec, environ);
     if (rc != 0)
         return rc;
     spec->id = wh_xstrdup("run");
     spec->name = wh_xstrdup(image->title != NULL ? image->title : argv[0]);
     table.fds[WH_RUNSPEC_FD] = wh_runspec_memfd(spec, &err);
-    if (table.fds[WH_RUNSPEC_FD] < 0 || run_program(paths.runner, spec->name, &table, &err) < 0)
+    if (table.fds[WH_RUNSPEC_FD] < 0 || run_program(loop, program, spec->name, &table, &err) < 0)
         return wh_cmd_fail(&err);
+    wh_run_network_done(&net);
+    wh_loop_free(loop);
     wh_code_done(&code);
     wh_paths_done(&paths);
     return report_end(end_fd);
@@ -338,6 +454,13 @@ static int run(int argc, char **argv)
         return wh_cmd_usage("run: which module, image or manifest? See 'wherry run --help'");
     if (!wh_streq(opt.policy, "always") && !wh_streq(opt.policy, "missing") && !wh_streq(opt.policy, "never"))
         return wh_cmd_usage("--pull takes always, missing or never, not '%s'", opt.policy);
+    if (opt.serve != NULL && !wh_streq(opt.serve, "wagi") && !wh_streq(opt.serve, "stream"))
+        return wh_cmd_usage("--serve takes wagi or stream, not '%s'", opt.serve);
+    if ((opt.tls_cert == NULL) != (opt.tls_key == NULL))
+        return wh_cmd_usage("--tls-cert and --tls-key come together");
+    if (opt.concurrency > WH_RUNSPEC_AT_ONCE_MAX || opt.queue > WH_RUNSPEC_QUEUE_MAX || opt.reuse > INT32_MAX)
+        return wh_cmd_usage("--concurrency takes up to %d, --queue up to %d", WH_RUNSPEC_AT_ONCE_MAX,
+                            WH_RUNSPEC_QUEUE_MAX);
     if (!is_manifest(argv[0]))
         return run_module(argc, argv);
     if (argc > 1)
@@ -357,6 +480,8 @@ const wh_verb wh_cmd_run = {
     .detail =
         "A module sees nothing of the machine but what --dir, --env and --listen give it. Its exit code becomes\n"
         "ours; a trap is 134, memory that cannot be had 137, a stop by signal 128 plus its number.\n\n"
+        "A component that answers HTTP (wasi:http) is served until Ctrl-C, and so is a WASI command with --serve:\n"
+        "each request gets a fresh instance.\n\n"
         "A manifest (YAML or JSON, several documents) may hold Pods, ConfigMaps, Secrets and Jobs. Output is\n"
         "prefixed by container; Ctrl-C ends everything gracefully, a second one at once.",
     .options = run_options,

@@ -29,29 +29,43 @@ static void remark(wh_sandbox *box, bool much, const char *what)
     box->weaker_much |= much;
 }
 
-static int load_filter(const struct sock_filter *code, size_t n)
+static int load_filter(const struct sock_filter *code, size_t n, bool all_threads)
 {
     struct sock_filter *borrowed;
     memcpy(&borrowed, &code, sizeof(borrowed)); /* NOLINT(bugprone-sizeof-expression): a pointer's size is
                                                    meant; the kernel's struct lacks the const */
     struct sock_fprog prog = {.len = (unsigned short)n, .filter = borrowed};
-    return syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &prog) < 0 ? -errno : 0;
+    long rc =
+        syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, all_threads ? SECCOMP_FILTER_FLAG_TSYNC : 0, &prog);
+    return rc < 0 ? -errno : rc > 0 ? -EAGAIN : 0; /* above 0: the id of a thread that cannot follow */
 }
 
-int wh_sandbox_filter_load(void)
+int wh_sandbox_filter_load(bool component)
 {
-    return load_filter(filter_load, WH_ARRAY_LEN(filter_load));
+    if (component)
+        return load_filter(filter_load_component, WH_ARRAY_LEN(filter_load_component), false);
+    return load_filter(filter_load_core, WH_ARRAY_LEN(filter_load_core), false);
 }
 
-int wh_sandbox_filter_guest(void)
+int wh_sandbox_filter_guest(wh_sandbox_kind kind, bool files)
 {
-    return load_filter(filter_guest, WH_ARRAY_LEN(filter_guest));
+    switch (kind) {
+    case WH_SANDBOX_COMMAND:
+        return load_filter(filter_guest_command, WH_ARRAY_LEN(filter_guest_command), false);
+    case WH_SANDBOX_SERVE:
+        return load_filter(filter_guest_serve, WH_ARRAY_LEN(filter_guest_serve), true);
+    case WH_SANDBOX_COMPONENT:
+        break;
+    }
+    if (files)
+        return load_filter(filter_guest_files, WH_ARRAY_LEN(filter_guest_files), true);
+    return load_filter(filter_guest_component, WH_ARRAY_LEN(filter_guest_component), true);
 }
 
-int wh_sandbox_begin(wh_sandbox *box, bool off, wh_err *err)
+int wh_sandbox_begin(wh_sandbox *box, bool component, bool off, wh_err *err)
 {
     const struct rlimit none = {0, 0};
-    *box = (wh_sandbox){.off = off};
+    *box = (wh_sandbox){.off = off, .component = component};
     if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0 || setrlimit(RLIMIT_CORE, &none) < 0)
         return wh_fail(err, -errno, "sandbox: forbid memory dumps");
     if (off) {
@@ -60,7 +74,7 @@ int wh_sandbox_begin(wh_sandbox *box, bool off, wh_err *err)
     }
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
         return wh_fail(err, -errno, "sandbox: forbid new privileges");
-    int rc = wh_sandbox_filter_load();
+    int rc = wh_sandbox_filter_load(component);
     if (rc < 0)
         return wh_fail(err, rc, "sandbox: load the first system call filter");
     if (getpid() != 1)
@@ -83,6 +97,7 @@ static int enter_landlock(const wh_runspec_dir *dirs, size_t n, wh_err *err)
 
 int wh_sandbox_files(wh_sandbox *box, const wh_runspec_dir *dirs, size_t n, bool optional, wh_err *err)
 {
+    box->files = n > 0;
     if (box->off)
         return 0;
     box->landlock_abi = wh_landlock_abi();
@@ -118,14 +133,15 @@ static int seal_segments(struct dl_phdr_info *info, WH_UNUSED size_t size, WH_UN
     return 0;
 }
 
-int wh_sandbox_lock(wh_sandbox *box, wh_err *err)
+int wh_sandbox_lock(wh_sandbox *box, wh_sandbox_kind kind, wh_err *err)
 {
+    wh_assert((kind == WH_SANDBOX_COMPONENT) == box->component);
     if (box->off)
         return 0;
     (void)dl_iterate_phdr(seal_segments, NULL);
     if (prctl(PR_SET_MDWE, MDWE_REFUSE_EXEC_GAIN, 0, 0, 0) < 0 && errno != EINVAL)
         return wh_fail(err, -errno, "sandbox: forbid executable memory");
-    int rc = wh_sandbox_filter_guest();
+    int rc = wh_sandbox_filter_guest(kind, box->files);
     if (rc < 0)
         return wh_fail(err, rc, "sandbox: load the guest's system call filter");
     return 0;

@@ -1,10 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Makes the runner's two filters at build time, as C arrays: libseccomp needs 160 microseconds for each at
+/* Makes the runner's filters at build time, as C arrays: libseccomp needs 160 microseconds for each at
  * run time. Anything that this table does not name kills the process. */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/filter.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sched.h>
 #include <seccomp.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,12 +20,25 @@
 #include <unistd.h>
 
 #define ARRAY_LEN(a) (sizeof(a) / sizeof((a)[0]))
-/* Filters stack and the stricter answer wins. So the first lists all that is ever allowed, and the second
+/* Filters stack and the stricter answer wins. So the one of phase A lists all that is ever allowed, and that of phase B
  * only takes away what was for loading: half the instructions, which the kernel compiles anew for each
  * process. */
-#define LOAD 1 /* phase A only: until the guest begins */
-#define BOTH 2 /* phase A and B */
-#define LESS 4 /* phase B: taken away under a condition */
+#define LOAD 1       /* phase A only: until the guest begins */
+#define BOTH 2       /* phase A and B */
+#define LESS 4       /* phase B: taken away under a condition */
+#define SERVE 8      /* phase A; and B of what serves HTTP, and of components */
+#define COMPONENT 16 /* only in the runner of components, there in both phases */
+#define FILES \
+    32 /* the same, and in phase B only for a guest with directories; elsewhere answered with `error` */
+
+typedef enum {
+    LOAD_CORE,
+    GUEST_COMMAND,
+    GUEST_SERVE,
+    LOAD_COMPONENT,
+    GUEST_COMPONENT,
+    GUEST_FILES, /* a component with directories */
+} filter;
 
 typedef struct rule {
     const char *name;
@@ -32,6 +49,9 @@ typedef struct rule {
 } rule;
 
 #define KILL -1
+#define THREAD_FLAGS                                                                                   \
+    (CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM | CLONE_SETTLS | \
+     CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID)
 #define ALLOW(name, phases) \
     {                       \
         name, phases, 0, 0, \
@@ -157,6 +177,26 @@ static const rule rules[] = {
     ALLOW("shutdown", BOTH),
     ALLOW_IF2("sendto", BOTH, IS(4, 0), LACKS(3, MSG_FASTOPEN)),
 
+    /* Of accepted connections, and of those that netd made. */
+    ALLOW_IF2("setsockopt", SERVE, IS(1, IPPROTO_TCP), IS(2, TCP_NODELAY)),
+    ALLOW_IF2("setsockopt", SERVE, IS(1, SOL_SOCKET), IS(2, SO_KEEPALIVE)),
+    ALLOW_IF2("setsockopt", COMPONENT, IS(1, SOL_SOCKET), IS(2, SO_RCVBUF)),
+    ALLOW_IF2("setsockopt", COMPONENT, IS(1, SOL_SOCKET), IS(2, SO_SNDBUF)),
+    ALLOW_IF2("setsockopt", COMPONENT, IS(1, IPPROTO_TCP), IS(2, TCP_KEEPIDLE)),
+    ALLOW_IF2("setsockopt", COMPONENT, IS(1, IPPROTO_TCP), IS(2, TCP_KEEPINTVL)),
+    ALLOW_IF2("setsockopt", COMPONENT, IS(1, IPPROTO_TCP), IS(2, TCP_KEEPCNT)),
+
+    /* Threads: those of requests, the clock of deadlines, the engine's for components. Flags exactly as glibc has them,
+     * which comes here because clone3 is answered with ENOSYS. */
+    ALLOW_IF("clone", SERVE, IS(0, THREAD_FLAGS)),
+    ALLOW("rseq", SERVE),
+    ALLOW("set_robust_list", SERVE),
+    ALLOW_IF("tgkill", SERVE, IS(2, SIGUSR2)), /* ends a guest's wait */
+
+    /* A component's directories are reopened by path for each instance, below Landlock. */
+    ALLOW("fchdir", COMPONENT),
+    REFUSE("openat", FILES, EPERM),
+
     /* Time, signals, waiting, the end. */
     ALLOW("clock_getres", BOTH),
     ALLOW("clock_gettime", BOTH),
@@ -193,7 +233,6 @@ static const rule rules[] = {
 
     /* Libraries probe with these and take no for an answer. */
     REFUSE("clone3", BOTH, ENOSYS),
-    REFUSE("openat", BOTH, EPERM),
     REFUSE("open", BOTH, EPERM),
     REFUSE("socket", BOTH, EPERM),
     REFUSE("memfd_create", BOTH, EPERM),
@@ -233,9 +272,26 @@ static void add_mseal(scmp_filter_ctx ctx, int error)
         die("mseal", rc);
 }
 
-static scmp_filter_ctx make(bool guest)
+static void add_to_load(scmp_filter_ctx ctx, const rule *r, filter which)
 {
-    scmp_filter_ctx ctx = seccomp_init(guest ? SCMP_ACT_ALLOW : SCMP_ACT_KILL_PROCESS);
+    if (r->phases == FILES)
+        add(ctx, r, which == LOAD_COMPONENT ? 0 : r->error);
+    else if (r->phases != LESS && (r->phases != COMPONENT || which == LOAD_COMPONENT))
+        add(ctx, r, r->error);
+}
+
+static void add_to_guest(scmp_filter_ctx ctx, const rule *r, filter which)
+{
+    if (r->phases == LOAD || r->phases == LESS || (r->phases == SERVE && which == GUEST_COMMAND))
+        add(ctx, r, KILL);
+    else if (r->phases == FILES && which == GUEST_COMPONENT)
+        add(ctx, r, r->error);
+}
+
+static scmp_filter_ctx make(filter which)
+{
+    bool load = which == LOAD_CORE || which == LOAD_COMPONENT;
+    scmp_filter_ctx ctx = seccomp_init(load ? SCMP_ACT_KILL_PROCESS : SCMP_ACT_ALLOW);
     if (ctx == NULL)
         die("seccomp_init", ENOMEM);
     int rc = seccomp_attr_set(ctx, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS);
@@ -244,20 +300,19 @@ static scmp_filter_ctx make(bool guest)
     if (rc < 0)
         die("attributes", rc);
     for (size_t i = 0; i < ARRAY_LEN(rules); i++) {
-        const rule *r = &rules[i];
-        if (!guest && r->phases != LESS)
-            add(ctx, r, r->error);
-        else if (guest && r->phases != BOTH)
-            add(ctx, r, KILL);
+        if (load)
+            add_to_load(ctx, &rules[i], which);
+        else
+            add_to_guest(ctx, &rules[i], which);
     }
-    add_mseal(ctx, guest ? KILL : 0);
+    add_mseal(ctx, load ? 0 : KILL);
     return ctx;
 }
 
-static void print(FILE *out, const char *name, bool guest)
+static void print(FILE *out, const char *name, filter which)
 {
     static struct sock_filter code[4096];
-    scmp_filter_ctx ctx = make(guest);
+    scmp_filter_ctx ctx = make(which);
     int fd = memfd_create("filter", MFD_CLOEXEC);
     int rc = fd < 0 ? -errno : seccomp_export_bpf(ctx, fd);
     if (rc < 0)
@@ -280,7 +335,11 @@ int main(int argc, char **argv)
     if (out == NULL)
         die("usage: seccomp_gen FILE", argc == 2 ? errno : EINVAL);
     fprintf(out, "/* SPDX-License-Identifier: Apache-2.0 */\n/* Generated by src/runner/seccomp_gen.c. */\n");
-    print(out, "filter_load", false);
-    print(out, "filter_guest", true);
+    print(out, "filter_load_core", LOAD_CORE);
+    print(out, "filter_guest_command", GUEST_COMMAND);
+    print(out, "filter_guest_serve", GUEST_SERVE);
+    print(out, "filter_load_component", LOAD_COMPONENT);
+    print(out, "filter_guest_component", GUEST_COMPONENT);
+    print(out, "filter_guest_files", GUEST_FILES);
     return fclose(out) == 0 ? 0 : 1;
 }

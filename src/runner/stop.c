@@ -12,6 +12,7 @@
 
 static struct stop {
     int end_fd, control_fd, pipe_fd;
+    int serving_fd; /* what serves: signals become bytes here */
     wh_runlog *log;
     const wh_wasi *wasi;
     wh_end_record record;
@@ -22,7 +23,9 @@ static struct stop {
     volatile sig_atomic_t unclaimed; /* a stop that waits for the guest to claim its descriptor */
     struct itimerval deadline_left;  /* of the deadline, while the timer measures that wait */
     bool told;
-} stop = {.end_fd = -1, .control_fd = -1, .pipe_fd = -1};
+    bool drain; /* a message asked for it */
+    int64_t drain_grace;
+} stop = {.end_fd = -1, .control_fd = -1, .pipe_fd = -1, .serving_fd = -1};
 
 /* Everything here may run in a handler that interrupted any code but the log's. */
 __attribute__((noreturn)) static void end_now(int exit_code, const char *reason, const char *message,
@@ -113,7 +116,11 @@ static void take_message(const char *data, size_t n, const int *fds, size_t n_fd
 {
     wh_record_iter it = wh_record_begin(data, n);
     wh_field op;
-    bool is_log = wh_record_next(&it, &op) && wh_field_is(&op, "op") && wh_str_eq(op.value, WH_STR("log"));
+    bool has_op = wh_record_next(&it, &op) && wh_field_is(&op, "op");
+    bool is_log = has_op && wh_str_eq(op.value, WH_STR("log"));
+    if (has_op && wh_str_eq(op.value, WH_STR("drain")) &&
+        wh_record_get_i64(data, n, "grace", 0, INT64_MAX, &stop.drain_grace, NULL) == 0)
+        stop.drain = true;
     for (size_t i = 0; i < n_fds; i++) {
         if (i == 0 && is_log && stop.log != NULL)
             wh_runlog_swap(stop.log, fds[i]);
@@ -149,9 +156,23 @@ static void drain_control(void)
     }
 }
 
+/* True: the loop of what serves acts on it. */
+static bool pass_on(int signo)
+{
+    const unsigned char byte = (unsigned char)signo;
+    if (stop.serving_fd < 0)
+        return false;
+    (void)!write(stop.serving_fd, &byte, 1); /* full: enough is said already */
+    return true;
+}
+
 static void on_stop(int signo)
 {
     int saved = errno;
+    if (pass_on(signo)) {
+        errno = saved;
+        return;
+    }
     if (stop.busy)
         stop.pending_stop = signo;
     else
@@ -169,9 +190,13 @@ static void on_deadline(WH_UNUSED int signo)
     errno = saved;
 }
 
-static void on_message(WH_UNUSED int signo)
+static void on_message(int signo)
 {
     int saved = errno;
+    if (pass_on(signo)) {
+        errno = saved;
+        return;
+    }
     if (stop.busy || stop.control_fd < 0)
         stop.pending_message = 1;
     else
@@ -230,6 +255,41 @@ void wh_stop_guest(const wh_wasi *wasi, int pipe_fd)
     stop.wasi = wasi;
 }
 
+void wh_stop_serving(int pipe_fd)
+{
+    stop.serving_fd = pipe_fd;
+}
+
+bool wh_stop_messages(wh_time *ret_grace)
+{
+    drain_control();
+    *ret_grace = stop.drain_grace;
+    return stop.drain;
+}
+
+static void say_op(const char *op, const char *weaker)
+{
+    auto_buf wh_buf b;
+    if (stop.control_fd < 0)
+        return;
+    wh_buf_init(&b, WH_CONTROL_BYTES_MAX);
+    wh_record_put_str(&b, "op", op);
+    wh_record_put_i64(&b, "start", stop.record.guest_start);
+    wh_record_put_str(&b, "sandbox", weaker == NULL || weaker[0] == '\0' ? NULL : weaker);
+    (void)!write(stop.control_fd, b.p, b.len); /* nobody listens: nobody is told */
+}
+
+void wh_stop_idle(void)
+{
+    sigset_t all;
+    sigfillset(&all);
+    (void)sigprocmask(SIG_SETMASK, &all, NULL);
+    if (stop.log != NULL)
+        wh_runlog_flush(stop.log);
+    say_op("idle", NULL);
+    _exit(0);
+}
+
 int wh_stop_deadline(wh_time deadline, wh_err *err)
 {
     if (deadline <= 0)
@@ -249,14 +309,7 @@ int wh_stop_deadline(wh_time deadline, wh_err *err)
 void wh_stop_running(const char *weaker)
 {
     stop.record.guest_start = wh_real_now();
-    if (stop.control_fd < 0)
-        return;
-    auto_buf wh_buf b;
-    wh_buf_init(&b, WH_CONTROL_BYTES_MAX);
-    wh_record_put_str(&b, "op", "running");
-    wh_record_put_i64(&b, "start", stop.record.guest_start);
-    wh_record_put_str(&b, "sandbox", weaker[0] == '\0' ? NULL : weaker);
-    (void)!write(stop.control_fd, b.p, b.len); /* nobody listens: nobody is told */
+    say_op("running", weaker);
 }
 
 int wh_stop_log_write(void *user, int stream, const void *data, size_t n)

@@ -21,6 +21,14 @@ int wh_stop_deadline(wh_time deadline, wh_err *err);
 /* Notes the time of the guest's first instruction and says it on the control socket. */
 void wh_stop_running(const char *weaker);
 
+/* What serves: from here on stop requests and messages become bytes on `pipe_fd` (the signal's number; SIGUSR1: a
+ * message waits), for its loop. */
+void wh_stop_serving(int pipe_fd);
+/* Reads the messages that wait. True when one asked to drain. The log must not be written meanwhile. */
+bool wh_stop_messages(wh_time *ret_grace);
+/* Says op=idle and ends the process with code 0, without an end record: the container goes on without it. */
+__attribute__((noreturn)) void wh_stop_idle(void);
+
 /* The guest's writes to its log, in a section that the handlers respect (a wh_wasi_write_fn). */
 int wh_stop_log_write(void *user, int stream, const void *data, size_t n);
 

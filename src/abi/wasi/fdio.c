@@ -77,6 +77,27 @@ static int guest_rc(int rc)
     return rc == WASI_ENDED ? WASI_EXIT : wasi_errno(-rc);
 }
 
+/* What a function of the configuration says: it may end the guest. */
+static int own_rc(wasi_ctx *c, int rc)
+{
+    if (rc != -ECANCELED)
+        return rc;
+    c->frame->exit_code = WASI_STOPPED_EXIT;
+    return WASI_ENDED;
+}
+
+static int read_stdin(wasi_ctx *c, const struct iovec *iov, int n, size_t *ret)
+{
+    const wh_wasi_config *config = &c->w->config;
+    if (n == 0)
+        return 0;
+    ssize_t got = config->read(config->read_user, iov->iov_base, iov->iov_len);
+    if (got < 0)
+        return guest_rc(own_rc(c, (int)got));
+    *ret = (size_t)got;
+    return 0;
+}
+
 static void claim_stop(wasi_ctx *c, const wasi_fd *d)
 {
     if (d->kind == KIND_STOP)
@@ -89,6 +110,9 @@ static int read_any(wasi_ctx *c, wasi_fd *d, const struct iovec *iov, int n, siz
 
     switch ((wasi_kind)d->kind) {
     case KIND_STDIN:
+        if (c->w->config.read != NULL)
+            return read_stdin(c, iov, n, ret);
+        return d->fd < 0 || n == 0 ? 0 : guest_rc(wasi_read_waiting(c, d, iov, n, ret));
     case KIND_STOP:
     case KIND_SOCKET:
         claim_stop(c, d);
@@ -152,7 +176,7 @@ static int write_stream(wasi_ctx *c, const wasi_fd *d, struct iovec *iov, int n,
         size_t put = iov->iov_len;
         int rc = 0;
         if (config->write != NULL)
-            rc = config->write(config->write_user, d->stream, iov->iov_base, put);
+            rc = own_rc(c, config->write(config->write_user, d->stream, iov->iov_base, put));
         else if (d->fd >= 0)
             rc = wasi_write_waiting(c, d, iov, n, &put);
         if (rc < 0 && (done == 0 || rc == WASI_ENDED))

@@ -6,15 +6,13 @@
 
 #include <signal.h>
 
-#define STOPPED_EXIT (128 + SIGTERM)
-
 bool wasi_interrupted(wasi_ctx *c)
 {
     const wh_wasi_config *config = &c->w->config;
 
     if (config->interrupted == NULL || !config->interrupted(config->interrupted_user))
         return false;
-    c->frame->exit_code = STOPPED_EXIT;
+    c->frame->exit_code = WASI_STOPPED_EXIT;
     return true;
 }
 
@@ -177,7 +175,7 @@ static bool file_at_end(const wasi_ctx *c, const subscription *s)
     struct stat st;
     const wasi_fd *d = wasi_fd_get(c, (int32_t)s->fd);
 
-    if (s->type != WASI_EVENT_READ || d == NULL)
+    if (s->type != WASI_EVENT_READ || d == NULL || (d->kind == KIND_STDIN && c->w->config.read != NULL))
         return false;
     if (d->fd < 0)
         return true;

@@ -96,8 +96,9 @@ enum {
 };
 
 /* What a call returns: a WASI errno, or one of these. */
-#define WASI_TRAP (-1) /* the frame says why */
-#define WASI_EXIT (-2) /* the frame has the code */
+#define WASI_TRAP (-1)                             /* the frame says why */
+#define WASI_EXIT (-2)                             /* the frame has the code */
+#define WASI_STOPPED_EXIT (128 + 15 /* SIGTERM */) /* of a guest that a stop request ended */
 
 enum {
     WASI_FILETYPE_UNKNOWN,

@@ -73,7 +73,7 @@ int wh_wasi_new(const wh_wasi_config *config, wh_wasi **ret, wh_err *err)
                        "take the guest's arguments and environment: more than %lu bytes, or no memory",
                        (unsigned long)WH_ENV_BYTES_MAX);
     }
-    add_stream(w, KIND_STDIN, 0, config->stdin_fd, false);
+    add_stream(w, KIND_STDIN, 0, config->read != NULL ? -1 : config->stdin_fd, false);
     add_stream(w, KIND_STDOUT, 1, config->stdout_fd, config->write != NULL);
     add_stream(w, KIND_STDOUT, 2, config->stderr_fd, config->write != NULL);
     *ret = w;

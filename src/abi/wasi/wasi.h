@@ -11,6 +11,8 @@ typedef struct wh_wasi wh_wasi;
 /* A log stream's writer: takes all n bytes, or blocks until it can; a negative errno becomes the guest's
  * errno. */
 typedef int (*wh_wasi_write_fn)(void *user, int stream, const void *data, size_t n);
+/* Standard input's source: up to n bytes, 0 at its end; blocks until there is one, or a negative errno. */
+typedef ssize_t (*wh_wasi_read_fn)(void *user, void *data, size_t n);
 
 typedef struct wh_wasi_config {
     char *const *args; /* argv; copied */
@@ -20,6 +22,10 @@ typedef struct wh_wasi_config {
     /* When set, streams 1 and 2 go here instead of to a descriptor. */
     wh_wasi_write_fn write;
     void *write_user;
+    /* When set, stream 0 comes from here instead of from stdin_fd; a poll finds it readable. -ECANCELED of either
+     * function ends the guest as `interrupted` does. */
+    wh_wasi_read_fn read;
+    void *read_user;
     /* Where --trace lines go, or -1. One line per call: name(arguments) = result <microseconds>. */
     int trace_fd;
     /* Asked before each wait, and again whenever a signal ended one; true ends the guest with WH_HOST_EXIT

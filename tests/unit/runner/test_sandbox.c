@@ -158,13 +158,13 @@ static int enter_load(void)
 {
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
         return -errno;
-    return wh_sandbox_filter_load();
+    return wh_sandbox_filter_load(false);
 }
 
 static int enter_guest(void)
 {
     int rc = enter_load();
-    return rc < 0 ? rc : wh_sandbox_filter_guest();
+    return rc < 0 ? rc : wh_sandbox_filter_guest(WH_SANDBOX_COMMAND, false);
 }
 
 static void make_things(void)
@@ -202,10 +202,10 @@ TEST(each_act_has_its_outcome_while_the_guest_runs)
 static int enter_all(void)
 {
     wh_sandbox box;
-    int rc = wh_sandbox_begin(&box, false, NULL);
+    int rc = wh_sandbox_begin(&box, false, false, NULL);
     if (rc == 0)
         rc = wh_sandbox_files(&box, &(wh_runspec_dir){(char[]){"/t"}, dir, true}, 1, true, NULL);
-    return rc < 0 ? rc : wh_sandbox_lock(&box, NULL);
+    return rc < 0 ? rc : wh_sandbox_lock(&box, WH_SANDBOX_COMMAND, NULL);
 }
 
 static int enter_without_filters(void)
