@@ -23,7 +23,9 @@
 /* A component is made of modules: the program's own, an adapter and two that tie them together. */
 #define POOL_MODULES_PER_COMPONENT 8
 #define POOL_MEMORIES_PER_COMPONENT 2
+#ifdef WASMTIME_FEATURE_ASYNC
 #define POOL_STACKS_PER_COMPONENT 4
+#endif
 #define POOL_TABLE_ELEMS 65536
 #define POOL_INSTANCE_BYTES (1UL << 20)
 #define POOL_SLOTS_MAX 100000
