@@ -70,4 +70,12 @@
 #define WH_SERVE_OUT_BYTES_MAX \
     (64UL << 10) /* a guest's output that waits for the client: then its writes wait */
 #define WH_SERVE_IN_BYTES_MAX \
-    (64UL << 10) /* a request's body that waits for the guest: then reading pauses */
+    (64UL << 10)                          /* a request's body that waits for the guest: then reading pauses */
+#define WH_H2_STREAM_WINDOW 65535         /* bytes of a request body that a client may send unasked */
+#define WH_H2_CONNECTION_WINDOW (1 << 20) /* the same for all streams of a connection */
+#define WH_H2_STREAMS_MAX 128             /* requests at once of a connection */
+#define WH_H2_CONTINUATIONS_MAX 8         /* CONTINUATION frames of a header block */
+#define WH_H2_RESETS_MAX 1000             /* streams that a client may reset in one go */
+#define WH_H2_RESETS_PER_SECOND 33        /* and for ever */
+#define WH_H2_FLOOD_PER_SECOND 100        /* PING, SETTINGS, PRIORITY, empty DATA, errors: each */
+#define WH_H2_WINDOWS_PER_SECOND 1000     /* WINDOW_UPDATE, beside ten for each DATA frame sent */

@@ -529,6 +529,7 @@ static wh_time time_of(const wh_http_conn *c, wh_http_wait wait)
         return o->head_timeout;
     case HTTP_WAIT_BODY:
     case HTTP_WAIT_SEND:
+    case HTTP_WAIT_STREAMS:
         return o->body_timeout;
     case HTTP_WAIT_IDLE:
         return o->idle_timeout;
@@ -540,12 +541,13 @@ static wh_time time_of(const wh_http_conn *c, wh_http_wait wait)
     }
 }
 
-/* A head has one deadline from its first byte on; bodies and answers have one between two signs of progress. */
+/* A head has one deadline from its first byte on, and streams are looked at from time to time; bodies and answers have one between two signs of progress. */
 static void update_timer(wh_http_conn *c)
 {
     wh_http_wait wait = wait_of(c);
-    bool again =
-        wait != c->wait || c->requests != c->waited_requests || (c->progress && wait != HTTP_WAIT_HEAD);
+    bool fixed = wait == HTTP_WAIT_HEAD || wait == HTTP_WAIT_STREAMS;
+    bool another = c->requests != c->waited_requests && wait != HTTP_WAIT_STREAMS;
+    bool again = wait != c->wait || another || (c->progress && !fixed);
     c->wait = wait;
     c->waited_requests = c->requests;
     if (!again)

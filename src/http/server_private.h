@@ -35,6 +35,7 @@ typedef enum {
     HTTP_WAIT_BODY,
     HTTP_WAIT_SEND,
     HTTP_WAIT_IDLE,
+    HTTP_WAIT_STREAMS,
     HTTP_WAIT_LINGER
 } wh_http_wait;
 
@@ -173,7 +174,6 @@ static inline bool wh_http_wants_body(const wh_http_exchange *x)
 int wh_h2_start(wh_http_conn *c); /* negative errno; c->h2 is set */
 void wh_h2_free(wh_h2 *h2);       /* no stream is owned by a handler any more */
 bool wh_h2_step(wh_http_conn *c); /* true when another step may be worth it */
-bool wh_h2_idle(const wh_h2 *h2); /* no stream at all */
 wh_http_wait wh_h2_wait(const wh_http_conn *c);
 void wh_h2_timeout(wh_http_conn *c);
 void wh_h2_drain(wh_http_conn *c);
