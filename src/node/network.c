@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The pods of this node, by name: who has which addresses, which netd serves it, and what is said again to a netd that
  * was started again. */
-#include "node/network.h"
+#include "node/network_internal.h"
 
 #include "base/file.h"
 #include "base/limits.h"
@@ -36,7 +36,8 @@ typedef struct pod {
     char *id;
     side *side;
     wh_addr addresses[2]; /* its own; none on the host's */
-    wh_netd_pod said;     /* owns what it points to */
+    size_t n_addresses;
+    wh_netd_pod said; /* owns what it points to */
 } pod;
 
 struct wh_network {
@@ -45,6 +46,8 @@ struct wh_network {
     char *netd_program, *state_dir;
     side host, shared;
     pod *pods;
+    int netlink; /* in the pods' namespace; -1: HOST mode */
+    wh_addresses *addresses;
 };
 
 /* ------------------------------------------------------------------ what is said of a pod */
@@ -88,6 +91,8 @@ static int say(pod *p, wh_err *err)
     if (p->side->netd == NULL)
         return wh_fail(err, -ENOTCONN, "netd is being started again.");
     p->said.id = p->id;
+    p->said.addresses = p->addresses;
+    p->said.n_addresses = p->n_addresses;
     return wh_netd_pod_set(p->side->netd, &p->said, err);
 }
 
@@ -195,6 +200,29 @@ static void side_init(side *s, wh_network *network, const char *socket_name)
     *s = (side){.network = network, .socket_name = socket_name, .namespace_fd = -1, .delay = RETRY_FIRST};
 }
 
+/* -EINVAL is the caller's mistake; for all else there is the host's network. */
+static int shared_start(wh_network *network, char **ret_weaker, wh_err *err)
+{
+    auto_free char *table = wh_path_join(network->state_dir, "addresses");
+    auto_free char *path = wh_path_join(network->state_dir, "netns");
+    int rc = wh_addresses_open(table, &network->options, &network->addresses, err);
+    if (rc == 0)
+        rc = wh_netns_open(path, &network->shared.namespace_fd, &network->netlink, err);
+    if (rc == 0)
+        rc = wh_netns_connect(&network->options, network->shared.namespace_fd, network->netlink, ret_weaker,
+                              err);
+    return rc;
+}
+
+static void shared_stop(wh_network *network)
+{
+    wh_addresses_free(WH_TAKE(network->addresses));
+    if (network->shared.namespace_fd >= 0)
+        close(WH_TAKE_FD(network->shared.namespace_fd));
+    if (network->netlink >= 0)
+        close(WH_TAKE_FD(network->netlink));
+}
+
 int wh_network_new(wh_loop *loop, const wh_network_options *options, wh_network **ret, char **ret_weaker,
                    wh_err *err)
 {
@@ -207,13 +235,23 @@ int wh_network_new(wh_loop *loop, const wh_network_options *options, wh_network 
         .options = *options,
         .netd_program = wh_xstrdup(options->netd_program),
         .state_dir = wh_xstrdup(options->state_dir),
+        .netlink = -1,
     };
     side_init(&network->host, network, "netd-host.sock");
     side_init(&network->shared, network, "netd.sock");
     char *weaker = NULL;
-    if (options->mode == WH_NETWORK_SHARED) {
+    wh_err why = {0};
+    rc = options->mode == WH_NETWORK_SHARED ? shared_start(network, &weaker, &why) : 0;
+    network->options.cluster_cidrs = NULL; /* the caller's */
+    if (rc == -EINVAL && network->addresses == NULL) {
+        wh_network_free(network);
+        return wh_fail(err, rc, "%s", why.msg);
+    }
+    if (rc < 0) {
+        shared_stop(network);
         network->options.mode = WH_NETWORK_HOST;
-        weaker = wh_xstrdup("pods share the host's addresses: the shared pod network is not built yet");
+        free(weaker);
+        weaker = wh_xasprintf("pods have no addresses of their own: %s", why.msg);
     }
     *ret = network;
     *ret_weaker = weaker;
@@ -240,6 +278,7 @@ void wh_network_free(wh_network *network)
         return;
     side_done(&network->host);
     side_done(&network->shared);
+    shared_stop(network);
     HASH_ITER(hh, network->pods, p, next)
     {
         HASH_DEL(network->pods, p);
@@ -298,35 +337,68 @@ static int find_ready(wh_network *network, const char *id, pod **ret, wh_err *er
     return rc;
 }
 
-int wh_network_pod_add(wh_network *network, const wh_netd_pod *pod_, bool host_network,
+/* Routes that are there already are ours: the table says whose an address is. */
+static int give_addresses(wh_network *network, pod *p, wh_err *err)
+{
+    int rc = wh_addresses_take(network->addresses, p->id, p->addresses, &p->n_addresses, err);
+    for (size_t i = 0; i < p->n_addresses && rc == 0; i++) {
+        rc = wh_link_local(network->netlink, &p->addresses[i], true);
+        rc = rc == -EEXIST ? 0 : rc;
+        if (rc < 0)
+            (void)wh_fail(err, rc, "a local route for the pod's address");
+    }
+    return rc;
+}
+
+static void take_addresses(wh_network *network, pod *p)
+{
+    for (size_t i = 0; i < p->n_addresses; i++)
+        (void)wh_link_local(network->netlink, &p->addresses[i], false);
+    if (p->n_addresses > 0)
+        wh_addresses_give(network->addresses, p->id);
+    p->n_addresses = 0;
+}
+
+static pod *pod_new(wh_network *network, const char *id, bool host_network)
+{
+    pod *p = wh_xnew(pod);
+    p->id = wh_xstrdup(id);
+    p->side = host_network || network->options.mode == WH_NETWORK_HOST ? &network->host : &network->shared;
+    return p;
+}
+
+int wh_network_pod_add(wh_network *network, const wh_netd_pod *given, bool host_network,
                        wh_addr ret_addresses[2], size_t *ret_n, wh_err *err)
 {
-    (void)host_network;
-    pod *p = find(network, pod_->id);
+    pod *p = find(network, given->id);
     bool new = p == NULL;
-    if (new) {
-        p = wh_xnew(pod);
-        p->id = wh_xstrdup(pod_->id);
-        p->side = &network->host;
-    }
+    if (new)
+        p = pod_new(network, given->id, host_network);
     said_done(&p->said);
-    said_copy(&p->said, pod_);
+    said_copy(&p->said, given);
     if (p->side == &network->host && p->said.resolv_conf == NULL) {
         char *text = NULL;
         if (wh_read_file(AT_FDCWD, "/etc/resolv.conf", WH_NETD_TEXT_MAX, &text, NULL, NULL) == 0)
             p->said.resolv_conf = text;
     }
     int rc = side_ready(p->side, err);
+    if (rc == 0 && new && p->side == &network->shared)
+        rc = give_addresses(network, p, err);
     if (rc == 0)
         rc = say(p, err);
     if (rc < 0) {
-        if (new)
+        if (new) {
+            take_addresses(network, p);
             pod_free(p);
-        return wh_wrap(err, "network of pod '%.64s'", pod_->id);
+        }
+        return wh_wrap(err, "network of pod '%.64s'", given->id);
     }
     if (new)
         HASH_ADD_KEYPTR(hh, network->pods, p->id, strlen(p->id), p);
-    *ret_n = host_addresses(network, ret_addresses);
+    *ret_n = p->n_addresses;
+    memcpy(ret_addresses, p->addresses, sizeof(p->addresses));
+    if (p->side == &network->host)
+        *ret_n = host_addresses(network, ret_addresses);
     return 0;
 }
 
@@ -337,6 +409,7 @@ int wh_network_pod_remove(wh_network *network, const char *id, wh_err *err)
         return wh_fail(err, -ENOENT, "the network knows no pod '%.64s'.", id);
     HASH_DEL(network->pods, p);
     int rc = p->side->netd == NULL ? 0 : wh_netd_pod_remove(p->side->netd, id, err);
+    take_addresses(network, p);
     pod_free(p);
     return rc == -ENOTCONN ? 0 : rc; /* a netd that is gone serves nobody */
 }
@@ -352,17 +425,34 @@ int wh_network_pod_listen(wh_network *network, const char *id, uint16_t port, in
                           wh_err *err)
 {
     pod *p = NULL;
+    wh_addr where[2];
+    size_t n = 0, done = 0;
+    int fds[2] = {-1, -1};
     int rc = find_ready(network, id, &p, err);
     if (rc < 0)
         return rc;
-    wh_addr addr = network->options.host_address;
-    if (addr.len == 0)
-        addr.in4 = (struct sockaddr_in){.sin_family = AF_UNSPEC, .sin_port = htons(port)};
-    wh_addr_set_port(&addr, port);
-    rc = wh_netd_pod_listen(p->side->netd, id, &addr, &ret_fds[0], err);
-    if (rc == 0)
-        *ret_n = 1;
-    return rc;
+    for (; n < p->n_addresses; n++)
+        where[n] = p->addresses[n];
+    if (n == 0 && network->options.host_address.len != 0)
+        where[n++] = network->options.host_address;
+    if (n == 0)
+        where[n++] = (wh_addr){.in4 = {.sin_family = AF_UNSPEC}};
+    for (; done < n && rc == 0; done++) {
+        wh_addr_set_port(&where[done], port);
+        if (where[done].sa.sa_family == AF_UNSPEC)
+            where[done].in4.sin_port = htons(port);
+        rc = wh_netd_pod_listen(p->side->netd, id, &where[done], &fds[done], err);
+    }
+    if (rc < 0) {
+        for (size_t i = 0; i < done; i++) {
+            if (fds[i] >= 0)
+                close(fds[i]);
+        }
+        return rc;
+    }
+    memcpy(ret_fds, fds, sizeof(fds));
+    *ret_n = n;
+    return 0;
 }
 
 int wh_network_dial(wh_network *network, const wh_addr *peer, int *ret_fd, wh_err *err)
@@ -376,9 +466,91 @@ int wh_network_dial(wh_network *network, const wh_addr *peer, int *ret_fd, wh_er
     return 0;
 }
 
+/* ------------------------------------------------------------------ after a restart */
+
+typedef struct strays {
+    const wh_network *network;
+    wh_addr *found;
+    size_t n, cap;
+} strays;
+
+static void find_stray(void *user, const wh_addr *addr)
+{
+    strays *s = user;
+    if (wh_addresses_has(s->network->addresses, addr))
+        return;
+    if (s->n == s->cap) {
+        size_t cap = WH_MAX(s->cap * 2, (size_t)16);
+        wh_addr *grown = reallocarray(s->found, cap, sizeof(*grown));
+        if (grown == NULL)
+            return; /* it is found the next time */
+        s->found = grown;
+        s->cap = cap;
+    }
+    s->found[s->n++] = *addr;
+}
+
+static void restore(void *user, const wh_addr *addr)
+{
+    const wh_network *network = user;
+    (void)wh_link_local(network->netlink, addr, true);
+}
+
+typedef struct wanted {
+    const char *const *ids;
+    size_t n;
+} wanted;
+
+static int compare(const void *a, const void *b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+static bool is_wanted(void *user, const char *id)
+{
+    const wanted *w = user;
+    return bsearch(&id, w->ids, w->n, sizeof(*w->ids), compare) != NULL;
+}
+
+/* Table and routes: what is not wanted goes, what is missing comes back. */
+static void adopt_shared(wh_network *network, const wanted *w)
+{
+    strays s = {.network = network};
+    wanted mine = *w;
+    wh_addresses_sweep(network->addresses, is_wanted, &mine);
+    int rc = wh_link_locals(network->netlink, find_stray, &s);
+    if (rc < 0)
+        wh_log(ERROR, "the pods' routes cannot be read", KV_STR("error", strerror(-rc)));
+    for (size_t i = 0; i < s.n; i++)
+        (void)wh_link_local(network->netlink, &s.found[i], false);
+    free(s.found);
+    wh_addresses_each(network->addresses, restore, network);
+}
+
 void wh_network_adopt(wh_network *network, const char *const *ids, size_t n)
 {
-    (void)network;
-    (void)ids;
-    (void)n;
+    wh_err err = {0};
+    const char **sorted = wh_xcalloc(n, sizeof(*sorted));
+    if (n > 0) {
+        memcpy(sorted, ids, n * sizeof(*sorted));
+        qsort(sorted, n, sizeof(*sorted), compare);
+    }
+    wanted w = {sorted, n};
+    pod *p, *next;
+    HASH_ITER(hh, network->pods, p, next)
+    {
+        if (!is_wanted(&w, p->id))
+            (void)wh_network_pod_remove(network, p->id, NULL);
+    }
+    if (network->addresses != NULL)
+        adopt_shared(network, &w);
+    side *const sides[] = {&network->host, &network->shared};
+    bool all_said = true;
+    for (size_t i = 0; i < n; i++)
+        all_said &= find(network, ids[i]) != NULL;
+    for (size_t i = 0; i < WH_ARRAY_LEN(sides) && all_said; i++) {
+        if (sides[i]->netd != NULL && wh_netd_sweep(sides[i]->netd, &err) < 0)
+            wh_log(WARN, "netd keeps pods that are gone", KV_ERR(&err));
+    }
+    free(sorted);
 }
