@@ -301,6 +301,14 @@ static void begin_request(wh_http_conn *c)
     send_continue(c);
 }
 
+/* Unless the first line is whole and names no version, as in a broken preface of HTTP/2. */
+static bool looks_like_http1(wh_str s)
+{
+    const char *end = memchr(s.p, '\n', s.n);
+    size_t n = end == NULL ? 0 : (size_t)(end - s.p);
+    return n <= 1 || memmem(s.p, n, "HTTP/", 5) != NULL;
+}
+
 /* Which protocol the first bytes speak; false while they do not say. RFC 9113 3.3, 3.4. */
 static bool choose_protocol(wh_http_conn *c)
 {
@@ -313,6 +321,11 @@ static bool choose_protocol(wh_http_conn *c)
         if (same && n < 4)
             return false;
         h2 = same;
+        if (!h2 && !looks_like_http1(c->view)) { /* no answer that we know would be understood */
+            wh_http_count_refused("not-http");
+            c->state = HTTP_CLOSING;
+            return true;
+        }
     }
     c->chosen = true;
     if (!h2)

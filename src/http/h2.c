@@ -62,6 +62,15 @@ static void count_frame(wh_h2 *h2, const nghttp2_frame *frame)
 
 /* ---- what the library tells; no handler is called from here ---- */
 
+/* RFC 9113 5.1: behind its own RST_STREAM a client sends nothing more. */
+static bool was_reset(const wh_h2 *h2, int32_t id)
+{
+    for (size_t i = 0; i < WH_ARRAY_LEN(h2->reset); i++)
+        if (h2->reset[i] == id)
+            return id != 0;
+    return false;
+}
+
 static int on_begin_frame(nghttp2_session *session, const nghttp2_frame_hd *hd, void *user)
 {
     wh_h2 *h2 = user;
@@ -71,6 +80,8 @@ static int on_begin_frame(nghttp2_session *session, const nghttp2_frame_hd *hd, 
     if (hd->type == NGHTTP2_HEADERS && hd->stream_id % 2 == 1 && hd->stream_id < h2->last_id &&
         nghttp2_session_find_stream(session, hd->stream_id) == NULL)
         end_session(h2, NGHTTP2_PROTOCOL_ERROR, "h2-stream-id");
+    if ((hd->type == NGHTTP2_DATA || hd->type == NGHTTP2_HEADERS) && was_reset(h2, hd->stream_id))
+        end_session(h2, NGHTTP2_STREAM_CLOSED, "h2-stream-closed");
     return 0;
 }
 
@@ -148,6 +159,8 @@ static int on_frame_recv(nghttp2_session *session, const nghttp2_frame *frame, v
     count_frame(h2, frame);
     if (frame->hd.type == NGHTTP2_HEADERS)
         h2->in_head = false;
+    if (frame->hd.type == NGHTTP2_RST_STREAM)
+        h2->reset[h2->n_reset++ % WH_ARRAY_LEN(h2->reset)] = frame->hd.stream_id;
     if (frame->hd.type == NGHTTP2_PING && (frame->hd.flags & NGHTTP2_FLAG_ACK) != 0 && h2->draining &&
         !h2->told) {
         /* What was sent before the client knew of our leaving has arrived by now. */

@@ -51,6 +51,8 @@ struct wh_h2 {
     TAILQ_HEAD(wh_h2_due, wh_h2_stream) due;
     size_t n_streams;
     int32_t last_id;
+    int32_t reset[16]; /* streams that the client reset last */
+    size_t n_reset;
     bool in_head; /* a header block is incomplete */
     bool draining, told;
     wh_time second;

@@ -75,7 +75,7 @@ static void sink_data(wh_http_exchange *x, const void *p, size_t n, void *user)
     j->seen += n;
     if (n > 0)
         return;
-    wh_http_replyf(x, 200, "%" PRIu64 "\n", j->seen);
+    wh_http_replyf(x, 200, "%" PRIu64 " bytes were read\n", j->seen);
     end_job(j, answered);
 }
 

@@ -8,5 +8,6 @@ package tools
 import (
 	_ "github.com/google/go-containerregistry/cmd/crane"
 	_ "github.com/google/go-containerregistry/cmd/registry"
+	_ "github.com/summerwind/h2spec/cmd/h2spec"
 	_ "oras.land/oras/cmd/oras"
 )
