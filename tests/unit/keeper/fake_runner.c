@@ -3,6 +3,7 @@
  * of its control socket. It answers each connection with its pid and does what the client's byte asks: 'h' nothing,
  * 'i' goes idle, 'x' ends with code 7, 'k' kills itself, 'w' waits for good after its answer, 'l' writes a line to
  * descriptor 4. */
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
