@@ -219,7 +219,7 @@ void wh_http_conn_refuse(wh_http_conn *c, int status, const char *rule)
     (void)wh_buf_printf(&c->out,
                         "%.*sContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n"
                         "Content-Length: %zu\r\n\r\n%s",
-                        WH_HTTP_DATE_LINE_BYTES, wh_http_date_line(), text.len, wh_buf_str(&text));
+                        WH_HTTP_DATE_LINE_BYTES, wh_http_date_line(c->loop), text.len, wh_buf_str(&text));
     c->state = HTTP_CLOSING;
 }
 
@@ -346,6 +346,8 @@ static bool step_reading(wh_http_conn *c)
         if (c->state != HTTP_READING)
             return c->state != HTTP_DEAD;
     }
+    if (c->view.n == 0 && wh_h1_idle(&c->h1))
+        return wh_http_conn_read_more(c) > 0;
     wh_h1_event event;
     int r = feed(c, &event);
     if (r < 0) {
@@ -418,7 +420,7 @@ static bool step_answered(wh_http_conn *c)
     wh_http_buf_give_back(&c->out);
     c->rdhup_seen = false;
     c->state = close ? HTTP_CLOSING : HTTP_READING;
-    return true;
+    return close || c->view.n > 0 || !c->dry;
 }
 
 static bool step_handling(wh_http_conn *c)

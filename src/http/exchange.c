@@ -7,6 +7,8 @@
 #include <strings.h>
 #include <time.h>
 
+#define DATE_TIME (100 * WH_MSEC)
+
 static wh_http_conn *conn_of(wh_http_exchange *x)
 {
     wh_assert(x->conn->magic == HTTP_CONN_MAGIC);
@@ -26,13 +28,17 @@ static void finish(wh_http_exchange *x)
     wh_http_conn_kick(c);
 }
 
-const char *wh_http_date_line(void)
+const char *wh_http_date_line(const wh_loop *loop)
 {
     static _Thread_local char text[48];
     static _Thread_local int64_t second;
+    static _Thread_local wh_time fresh;
     static const char *const days[] = {"Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"};
     static const char *const months[] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun",
                                          "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
+    if (wh_loop_now(loop) < fresh) /* real time is asked for a few times a second */
+        return text;
+    fresh = wh_loop_now(loop) + DATE_TIME;
     time_t now = (time_t)(wh_real_now() / WH_SEC);
     if (now != second) {
         struct tm tm;
@@ -110,43 +116,65 @@ static bool status_has_no_body(int status)
     return status < 200 || status == 204 || status == 304;
 }
 
-static void put_length(wh_buf *out, uint64_t n)
+static char *put(char *to, const char *p, size_t n)
 {
-    static const char name[] = "Content-Length: ";
-    char line[sizeof(name) + 24];
-    char *end = line + sizeof(line);
+    memcpy(to, p, n);
+    return to + n;
+}
+#define PUT_TEXT(to, text) put(to, text, sizeof(text) - 1)
+
+static char *put_length(char *to, uint64_t n)
+{
+    char digits[24] __attribute__((uninitialized));
+    char *end = digits + sizeof(digits);
     char *p = end;
-    *--p = '\n';
-    *--p = '\r';
     do {
         *--p = (char)('0' + n % 10);
         n /= 10;
     } while (n > 0);
-    p -= sizeof(name) - 1;
-    memcpy(p, name, sizeof(name) - 1);
-    (void)wh_buf_append(out, p, (size_t)(end - p));
+    to = PUT_TEXT(to, "Content-Length: ");
+    to = put(to, p, (size_t)(end - p));
+    return PUT_TEXT(to, "\r\n");
 }
 
-/* length: of the body, or -1 when it is not known beforehand. */
-static void put_head(wh_http_exchange *x, const char *content_type, int64_t length)
+/* What we write ourselves, all lines together, and 200's status line. */
+#define HEAD_BYTES_MAX 192
+
+/* length: of the body, or -1 when it is not known beforehand. The head is written in one go, with room for `body` bytes
+ * behind it. */
+static void put_head(wh_http_exchange *x, const char *content_type, int64_t length, size_t body)
 {
     wh_http_conn *c = conn_of(x);
     wh_buf *out = &c->out;
-    (void)wh_h1_write_status(out, x->status);
+    size_t type_n = content_type == NULL ? 0 : strlen(content_type);
+    if (type_n > 0 && !wh_h1_is_value((wh_str){content_type, type_n}))
+        type_n = 0;
+    bool usual = x->status == 200;
+    if ((!usual && wh_h1_write_status(out, x->status) < 0) ||
+        wh_buf_reserve(out, HEAD_BYTES_MAX + x->fields.len + type_n + body) < 0)
+        return;
+    char *to = out->p + out->len;
+    if (usual)
+        to = PUT_TEXT(to, "HTTP/1.1 200 OK\r\n");
     if (x->fields.len > 0)
-        (void)wh_buf_append(out, x->fields.p, x->fields.len);
-    (void)wh_buf_append(out, wh_http_date_line(), WH_HTTP_DATE_LINE_BYTES);
-    if (content_type != NULL)
-        (void)put_line(out, WH_STR("Content-Type"), wh_str_of(content_type));
+        to = put(to, x->fields.p, x->fields.len);
+    to = put(to, wh_http_date_line(c->loop), WH_HTTP_DATE_LINE_BYTES);
+    if (type_n > 0) {
+        to = PUT_TEXT(to, "Content-Type: ");
+        to = put(to, content_type, type_n);
+        to = PUT_TEXT(to, "\r\n");
+    }
     if (x->close)
-        (void)wh_buf_puts(out, "Connection: close\r\n");
+        to = PUT_TEXT(to, "Connection: close\r\n");
     else if (c->h1.minor == 0)
-        (void)wh_buf_puts(out, "Connection: keep-alive\r\n");
+        to = PUT_TEXT(to, "Connection: keep-alive\r\n");
     if (x->chunked)
-        (void)wh_buf_puts(out, "Transfer-Encoding: chunked\r\n");
+        to = PUT_TEXT(to, "Transfer-Encoding: chunked\r\n");
     else if (length >= 0 && !status_has_no_body(x->status))
-        put_length(out, (uint64_t)length);
-    (void)wh_buf_append(out, "\r\n", 2);
+        to = put_length(to, (uint64_t)length);
+    to = PUT_TEXT(to, "\r\n");
+    *to = '\0';
+    out->len = (size_t)(to - out->p);
 }
 
 /* What could not be written whole must not look whole. */
@@ -183,7 +211,7 @@ static void begin(wh_http_exchange *x, int status, const char *content_type, int
     x->chunked = length < 0 && !x->no_body && c->h1.minor > 0;
     x->close =
         x->close || (c->server != NULL && c->server->draining) || (length < 0 && !x->no_body && !x->chunked);
-    put_head(x, content_type, length);
+    put_head(x, content_type, length, whole && !x->no_body ? (size_t)length : 0);
     check_output(c);
 }
 

@@ -129,7 +129,8 @@ static void submit(wh_h2_stream *s, int status, const char *content_type, int64_
     (void)snprintf(code, sizeof(code), "%d", status);
     nv[n++] = pair(WH_STR(":status"), wh_str_of(code));
     n += lines_to_pairs(&x->fields, nv + n, lines);
-    nv[n++] = pair(WH_STR("date"), (wh_str){wh_http_date_line() + 6, WH_HTTP_DATE_LINE_BYTES - 8});
+    nv[n++] =
+        pair(WH_STR("date"), (wh_str){wh_http_date_line(x->conn->loop) + 6, WH_HTTP_DATE_LINE_BYTES - 8});
     if (content_type != NULL && wh_h1_is_value(wh_str_of(content_type)))
         nv[n++] = pair(WH_STR("content-type"), wh_str_of(content_type));
     if (length >= 0 && status != 204 && status != 304) {

@@ -93,7 +93,7 @@ static int set_path(wh_http_exchange *x, const wh_http_head *head, char *at, boo
     }
     if (r->path[0] != '/' && strcmp(r->path, "*") != 0)
         return -EBADMSG;
-    return has_dot_segment(r->path) ? -EBADMSG : 0;
+    return strchr(r->path, '.') != NULL && has_dot_segment(r->path) ? -EBADMSG : 0;
 }
 
 int wh_http_request_set(wh_http_exchange *x, const wh_http_head *head)
@@ -175,6 +175,8 @@ static void free_params(wh_http_exchange *x)
 /* One large request must not cost its memory for as long as the connection idles. */
 void wh_http_buf_give_back(wh_buf *b)
 {
+    if (b->len == 0 && !b->failed)
+        return;
     if (b->cap <= HTTP_KEEP_BYTES) {
         wh_buf_reset(b);
         return;
@@ -186,12 +188,13 @@ void wh_http_buf_give_back(wh_buf *b)
 
 void wh_http_exchange_reset(wh_http_exchange *x)
 {
-    free_params(x);
+    if (x->params != NULL)
+        free_params(x);
     wh_http_buf_give_back(&x->text);
     wh_http_buf_give_back(&x->body);
     wh_http_buf_give_back(&x->fields);
     wh_http_buf_give_back(&x->trailers);
-    x->request = (wh_http_request){0};
+    x->request.body_bytes = 0;
     x->callbacks = (wh_http_stream_callbacks){0};
     x->user = NULL;
     x->left = 0;

@@ -162,9 +162,9 @@ void wh_http_exchange_done(wh_http_exchange *x);
 void wh_http_buf_give_back(wh_buf *b);
 
 /* ---- exchange.c ---- */
-const char *wh_http_date_line(void); /* "Date: ...\r\n", WH_HTTP_DATE_LINE_BYTES of it */
+const char *wh_http_date_line(const wh_loop *loop); /* "Date: ...\r\n", WH_HTTP_DATE_LINE_BYTES of it */
 #define WH_HTTP_DATE_LINE_BYTES 37
-/* What is wanted of the request's body at this moment. */
+/* The handler waits for more of the request's body. */
 static inline bool wh_http_wants_body(const wh_http_exchange *x)
 {
     return x->active && !x->detached && x->callbacks.on_data != NULL && !x->paused && !x->eof_told;
