@@ -460,19 +460,20 @@ int wh_netd_policy_read(const void *record, size_t n, wh_netd_policy *ret, wh_er
     wh_record_iter it = wh_record_begin(record, n);
     wh_field f;
     int rc = 0;
-    /* Room for the most that may come; what is left is given back. */
-    policy.rules = wh_xcalloc(WH_NETD_RULES_MAX, sizeof(*policy.rules));
-    policy.ports = wh_xcalloc(WH_NETD_PORTS_MAX, sizeof(*policy.ports));
+    size_t rules = 0, ports = 0;
+    while (wh_record_next(&it, &f)) {
+        rules += wh_field_is(&f, "rule");
+        ports += wh_field_is(&f, "port");
+    }
+    policy.rules = wh_xcalloc(WH_MIN(rules, (size_t)WH_NETD_RULES_MAX), sizeof(*policy.rules));
+    policy.ports = wh_xcalloc(WH_MIN(ports, (size_t)WH_NETD_PORTS_MAX), sizeof(*policy.ports));
+    it = wh_record_begin(record, n);
     while (rc == 0 && wh_record_next(&it, &f))
         rc = read_field(&f, &policy, err);
     if (rc < 0) {
         wh_netd_policy_done(&policy);
         return rc;
     }
-    wh_egress_rule *rules = reallocarray(policy.rules, WH_MAX(policy.n_rules, (size_t)1), sizeof(*rules));
-    policy.rules = rules != NULL ? rules : policy.rules;
-    uint16_t *ports = reallocarray(policy.ports, WH_MAX(policy.n_ports, (size_t)1), sizeof(*ports));
-    policy.ports = ports != NULL ? ports : policy.ports;
     *ret = policy;
     return 0;
 }
