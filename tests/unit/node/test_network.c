@@ -4,11 +4,13 @@
 #include "node/network.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 
 static uid_t netd_uid = 65534;
 
@@ -80,17 +82,27 @@ static void check_reaches(rig *r, int listener, const char *host)
     close(fd);
 }
 
+static void map_id(const char *path, unsigned id)
+{
+    char text[64];
+    auto_close int fd = open(path, O_WRONLY | O_CLOEXEC);
+    (void)snprintf(text, sizeof(text), "0 %u 1", id);
+    if (!wh_ends_with(path, "_map"))
+        (void)snprintf(text, sizeof(text), "deny");
+    CHECK_OK(wh_write_all(fd, text, strlen(text)), NULL);
+}
+
 /* A machine of our own: network and mounts. */
 static void own_machine(void)
 {
-    char map[64];
-    int flags = CLONE_NEWNET | CLONE_NEWNS;
-    (void)snprintf(map, sizeof(map), "0 %u 1", getuid());
+    const int flags = CLONE_NEWNET | CLONE_NEWNS;
+    const unsigned uid = getuid(), gid = getgid();
     if (unshare(flags) < 0) {
         if (unshare(flags | CLONE_NEWUSER) < 0)
             SKIP("no namespaces can be had");
-        auto_close int fd = open("/proc/self/uid_map", O_WRONLY | O_CLOEXEC);
-        CHECK_OK(wh_write_all(fd, map, strlen(map)), NULL);
+        map_id("/proc/self/uid_map", uid);
+        map_id("/proc/self/setgroups", 0);
+        map_id("/proc/self/gid_map", gid);
         netd_uid = 0; /* the only one there is */
     }
     if (system("mount --make-rprivate / && ip link set lo up") != 0)
@@ -440,5 +452,138 @@ TEST(without_namespaces_pods_are_on_the_host)
     CHECK_CONTAINS(r.weaker, "make a network namespace");
     const wh_netd_pod pod = {.id = "a"};
     CHECK_OK(wh_network_pod_add(r.network, &pod, false, addresses, &n, &err), &err);
+    rig_done(&r);
+}
+
+/* Runs fn in the namespace, on a process of its own; its exit code. */
+static pid_t elsewhere(const char *netns, int (*fn)(int ready), int *ret_ready)
+{
+    int ready[2];
+    CHECK_OK(pipe(ready), NULL);
+    pid_t pid = fork();
+    if (pid == 0) {
+        auto_close int ns = open(netns, O_RDONLY | O_CLOEXEC);
+        close(ready[0]);
+        _exit(ns < 0 || setns(ns, CLONE_NEWNET) < 0 ? 99 : fn(ready[1]));
+    }
+    close(ready[1]);
+    *ret_ready = ready[0];
+    return pid;
+}
+
+/* Takes two connections, and tells who came. */
+static int server_b(int ready)
+{
+    wh_addr addr;
+    int fd = -1;
+    char text[WH_ADDR_TEXT_MAX] = "up";
+    if (wh_addr_parse("192.168.50.2", 8080, &addr, NULL) < 0 || wh_listen(&addr, 0, &fd, NULL) < 0 ||
+        write(ready, text, sizeof(text)) < 0)
+        return 1;
+    for (int i = 0; i < 2; i++) {
+        struct pollfd p = {.fd = fd, .events = POLLIN};
+        if (poll(&p, 1, 10000) != 1)
+            return 2;
+        int peer = accept(fd, NULL, NULL);
+        if (peer < 0 || wh_socket_peer(peer, &addr) < 0)
+            return 3;
+        (void)wh_addr_ip(&addr, text);
+        if (write(ready, text, sizeof(text)) < 0)
+            return 4;
+        close(peer);
+    }
+    return 0;
+}
+
+/* Calls a pod of the node. */
+static int client_b(int ready)
+{
+    wh_addr addr;
+    (void)ready;
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (wh_addr_parse("10.244.3.2", 80, &addr, NULL) < 0 || connect(fd, &addr.sa, addr.len) < 0)
+        return errno;
+    return 0;
+}
+
+static void check_told(int ready, const char *expected)
+{
+    char text[WH_ADDR_TEXT_MAX];
+    CHECK_INT(read(ready, text, sizeof(text)), ==, sizeof(text));
+    CHECK_STR(text, expected);
+}
+
+static int wait_code(pid_t pid)
+{
+    int status = 0;
+    CHECK_INT(waitpid(pid, &status, 0), ==, pid);
+    CHECK(WIFEXITED(status));
+    return WEXITSTATUS(status);
+}
+
+/* A is this machine, B another one, as in a cluster and as outside of it. */
+TEST(another_machine_and_pods)
+{
+    rig r = {0};
+    wh_err err = {0};
+    char a[2][WH_ADDR_TEXT_MAX];
+    wh_egress_rule rule = {.prefix = 24};
+    const wh_netd_pod open_pod = {.id = "a", .rules = &rule, .n_rules = 1};
+    wh_addr addresses[2];
+    size_t n = 0;
+    runner from_a;
+    int ready = -1, fds[2];
+    own_machine();
+    if (system(
+            "mount -t tmpfs t /run && mkdir /run/netns && ip netns add B && "
+            "ip link add w0 type veth peer name eth0 netns B && ip addr add 192.168.50.1/24 dev w0 && "
+            "ip -n B addr add 192.168.50.2/24 dev eth0 && ip link set w0 up && ip -n B link set eth0 up && "
+            "ip -n B link set lo up && ip -n B route add 10.244.3.0/24 via 192.168.50.1") != 0)
+        SKIP("no named namespaces");
+    bool nft = system("nft list tables >/dev/null 2>&1") == 0;
+    wh_network_options o = shared_options();
+    o.cluster_cidrs = "10.244.0.0/16, 192.168.50.0/24";
+    rig_start(&r, WH_NETWORK_SHARED, o);
+    add_pod(&r, "a", a);
+    CHECK_OK(wh_addr_parse("192.168.50.0", 0, &rule.net, &err), &err);
+    CHECK_OK(wh_network_pod_add(r.network, &open_pod, false, addresses, &n, &err), &err);
+    CHECK_OK(wh_network_pod_listen(r.network, "a", 80, fds, &n, &err), &err);
+    runner_init(&from_a, &r, "a");
+
+    pid_t b = elsewhere("/run/netns/B", client_b, &ready);
+    CHECK_INT(wait_code(b), ==, 0);
+    check_from(fds[0], "192.168.50.2"); /* true source */
+    close(ready);
+
+    b = elsewhere("/run/netns/B", server_b, &ready);
+    check_told(ready, "up");
+    CHECK_INT(runner_connect(&from_a, &r, "192.168.50.2", 8080), ==, 0);
+    close(from_a.fd);
+    check_told(ready, "10.244.3.2"); /* in the cluster a pod is itself */
+    if (nft) {
+        wh_network_free(r.network);
+        wh_loop *first = r.loop;
+        o.cluster_cidrs = NULL;
+        rig_start(&r, WH_NETWORK_SHARED, o);
+        CHECK(r.weaker == NULL);
+        CHECK_OK(wh_network_pod_add(r.network, &open_pod, false, addresses, &n, &err), &err);
+        runner again;
+        runner_init(&again, &r, "a");
+        CHECK_INT(runner_connect(&again, &r, "192.168.50.2", 8080), ==, 0);
+        close(again.fd);
+        check_told(ready, "192.168.50.1"); /* outside it is the node */
+        wh_netd_client_free(again.client);
+        wh_netd_client_free(from_a.client);
+        wh_loop_free(first);
+        CHECK_INT(wait_code(b), ==, 0);
+    } else {
+        CHECK_CONTAINS(r.weaker, "'nft' set no rule");
+        wh_netd_client_free(from_a.client);
+        (void)kill(b, SIGKILL);
+        (void)waitpid(b, NULL, 0);
+    }
+    close(ready);
+    close(fds[0]);
+    close(fds[1]);
     rig_done(&r);
 }
