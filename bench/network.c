@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Addresses of pods, all that a pod needs of the network (its address, and netd's knowledge of it), and sockets that netd makes, beside what a process pays that makes its own. All in namespaces of our
- * own. Needs ip (iproute2). */
+/* Addresses of pods, all that a pod needs of the network (its address, and netd's knowledge of it), and sockets that
+ * netd makes, beside what a process pays that makes its own. All in namespaces of our own. Needs ip (iproute2). */
 #include "base/file.h"
 #include "bench.h"
 #include "netd/protocol.h"

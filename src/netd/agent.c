@@ -216,8 +216,8 @@ static int start_program(wh_netd *netd, wh_err *err)
     int pair[2];
     char uid[16], agent[16];
     char name[] = "wherry-netd", opt_uid[] = "--uid", opt_agent[] = "--agent", opt_ns[] = "--namespace",
-         opt_listener[] = "--listener";
-    char *argv[8] = {name, opt_agent, agent}, *env[] = {NULL};
+         opt_ports[] = "--ports", opt_listener[] = "--listener";
+    char *argv[9] = {name, opt_agent, agent}, *env[] = {NULL};
     size_t n = 3;
     (void)snprintf(agent, sizeof(agent), "%u", geteuid());
     (void)snprintf(uid, sizeof(uid), "%u", o->uid);
@@ -225,8 +225,7 @@ static int start_program(wh_netd *netd, wh_err *err)
         argv[n++] = opt_uid;
         argv[n++] = uid;
     }
-    if (o->namespace_fd >= 0)
-        argv[n++] = opt_ns;
+    argv[n++] = o->namespace_fd >= 0 ? opt_ns : opt_ports;
     if (netd->socket_path != NULL) {
         int rc = open_listener(netd->socket_path, &listener, err);
         if (rc < 0)

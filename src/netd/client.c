@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The runner's end of a pod channel. Makes no system call that the runner's filter for the time of the guest forbids. */
+/* The runner's end of a pod channel. Makes no system call that the runner's filter for the time of the guest
+ * forbids. */
 #include "netd/protocol.h"
 
 struct wh_netd_client {

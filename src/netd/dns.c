@@ -170,8 +170,8 @@ void wh_dns_free(uint8_t *query)
         ares_free_string(query);
 }
 
-/* The answer repeats the question; whoever cannot see the query must guess name, id and our port. Names may come back in
- * other case. */
+/* The answer repeats the question; whoever cannot see the query must guess name, id and our port. Names may come
+ * back in other case. */
 static bool same_question(const uint8_t *query, size_t query_n, const uint8_t *data, size_t n)
 {
     if (n < query_n || query_n <= HEADER || memcmp(query, data, 2) != 0 ||

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a look-up needs besides sockets: a pod's resolv.conf and hosts file, and messages (RFC 1035) through c-ares. Pure. */
+/* What a look-up needs besides sockets: a pod's resolv.conf and hosts file, and messages (RFC 1035) through c-ares.
+ * Pure. */
 #pragma once
 
 #include "netd/policy.h"

@@ -8,6 +8,7 @@
 #include <linux/seccomp.h>
 #include <sched.h>
 #include <stddef.h>
+#include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -28,27 +29,34 @@ int wh_netd_enter(int namespace_fd, wh_err *err)
     return 0;
 }
 
-static int drop_capabilities(void)
+/* The bounding set while that is allowed; a plain user has none to give. */
+static void drop_bounding_set(void)
 {
-    struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
-    const struct __user_cap_data_struct none[2] = {0};
     for (int cap = 0; prctl(PR_CAPBSET_READ, cap, 0, 0, 0) >= 0; cap++)
-        (void)prctl(PR_CAPBSET_DROP, cap, 0, 0, 0); /* EPERM: a plain user has none to give */
-    return syscall(SYS_capset, &head, none) < 0 ? -errno : 0;
+        (void)prctl(PR_CAPBSET_DROP, cap, 0, 0, 0);
 }
 
-int wh_netd_drop(uid_t uid, wh_err *err)
+static int drop_capabilities(bool ports)
+{
+    struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct caps[2] = {0};
+    if (ports && syscall(SYS_capget, &head, caps) < 0)
+        return -errno;
+    uint32_t kept = caps[0].permitted & (1U << CAP_NET_BIND_SERVICE);
+    memset(caps, 0, sizeof(caps));
+    caps[0].permitted = caps[0].effective = kept;
+    return syscall(SYS_capset, &head, caps) < 0 ? -errno : 0;
+}
+
+int wh_netd_drop(uid_t uid, bool ports, wh_err *err)
 {
     const struct rlimit no_core = {0};
-    if (uid != 0 && (setgroups(0, NULL) < 0 || setresgid(uid, uid, uid) < 0))
-        return wh_fail(err, -errno, "become group %u", uid);
-    /* The bounding set while that is still allowed; the rest goes with the id, and by name where the id is kept. */
-    int rc = 0;
-    for (int cap = 0; uid != 0 && prctl(PR_CAPBSET_READ, cap, 0, 0, 0) >= 0; cap++)
-        (void)prctl(PR_CAPBSET_DROP, cap, 0, 0, 0);
-    if (uid != 0 && setresuid(uid, uid, uid) < 0)
-        return wh_fail(err, -errno, "become user %u", uid);
-    rc = drop_capabilities();
+    drop_bounding_set();
+    if (ports && prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) < 0)
+        return wh_fail(err, -errno, "keep the right to low ports");
+    if (uid != 0 && (setgroups(0, NULL) < 0 || setresgid(uid, uid, uid) < 0 || setresuid(uid, uid, uid) < 0))
+        return wh_fail(err, -errno, "become user and group %u", uid);
+    int rc = drop_capabilities(ports);
     if (rc < 0)
         return wh_fail(err, rc, "give up capabilities");
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0 ||
@@ -88,8 +96,8 @@ static size_t make_filter(struct sock_filter *out)
         RETURN(SECCOMP_RET_KILL_PROCESS),
         LOAD(nr),
     };
-    /* The x32 calls of x86-64 have a bit of their own, so they match no number. Raw sockets are refused by the kernel:
-     * no capability. Executable memory and foreign families end us. */
+    /* The x32 calls of x86-64 have a bit of their own, so they match no number. Raw sockets are refused by the
+     * kernel: no capability. Executable memory and foreign families end us. */
     const struct sock_filter tail[] = {
         IF_EQ(SYS_socket, 0, 4),   LOAD(args[0]),
         IF_EQ(AF_INET, 1, 0),      IF_EQ(AF_INET6, 0, 1),

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* wherry-netd: see netd.h. Descriptor 3 is the agent's channel, 4 a network namespace, 5 a listener for later agents. */
+/* wherry-netd: see netd.h. Descriptor 3 is the agent's channel, 4 a network namespace, 5 a listener for later
+ * agents. */
 #include "base/log.h"
 #include "base/options.h"
 #include "netd/lock.h"
@@ -12,12 +13,13 @@
 #define FD_LISTENER 5
 
 static uint64_t uid, agent = UINT32_MAX;
-static bool in_namespace, listener;
+static bool in_namespace, listener, ports;
 
 static const wh_opt options[] = {
     {"uid", 'u', WH_OPT_U64, &uid, "UID", "become this user and group"},
     {"agent", 'a', WH_OPT_U64, &agent, "UID", "user that later agents are of"},
     {"namespace", 'n', WH_OPT_FLAG, &in_namespace, NULL, "enter the network namespace of descriptor 4"},
+    {"ports", 'p', WH_OPT_FLAG, &ports, NULL, "keep the right to bind ports under 1024"},
     {"listener", 'l', WH_OPT_FLAG, &listener, NULL, "take later agents from the socket of descriptor 5"},
     {0},
 };
@@ -47,7 +49,7 @@ static int serve(wh_err *err)
         close(FD_LISTENER);
     raise_files();
     if (rc == 0)
-        rc = wh_netd_drop((uid_t)uid, err);
+        rc = wh_netd_drop((uid_t)uid, ports, err);
     if (rc == 0)
         rc = wh_loop_new(&loop, err);
     if (rc == 0)

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* wherry-netd makes sockets for pods: it binds and connects under a pod's own addresses and its egress policy, and
- * hands over the descriptor. One process per network namespace that it serves; no capability, no file, no exec.
+ * hands over the descriptor. One process per network namespace that it serves; no file, no exec, and no capability
+ * but that for low ports, on the host only.
  *
- * The channel is the identity: no request names a pod. A *control* channel (the agent's; descriptor 3 of netd)
- * makes pods and hands out *pod* channels; a pod channel is one end of a seqpacket pair, given to a runner.
+ * The channel is the identity: no request names a pod. A *control* channel (the agent's; descriptor 3 of netd) makes
+ * pods and hands out *pod* channels; a pod channel is one end of a seqpacket pair, given to a runner.
  *
  * Requests of a pod channel are fixed-size structs (wh_netd_request), each answered by one wh_netd_answer with the
  * same token and at most one descriptor. Never handed over: an unconnected TCP socket that does not listen, an
@@ -80,8 +81,8 @@ int wh_netd_client_new(wh_loop *loop, int fd, wh_netd_done done, void *user, wh_
 void wh_netd_client_free(wh_netd_client *client); /* also in its callback; nothing is called back any more */
 /* A new channel, taken over, after netd was started again. What was under way on the old one is answered -ENOTCONN. */
 int wh_netd_client_set(wh_netd_client *client, int fd, wh_err *err);
-/* -EAGAIN: too many in flight; -ENOTCONN: netd is gone (for now). Version is filled in. By send and recvmsg only, as the
- * runner's filter wants it. */
+/* -EAGAIN: too many in flight; -ENOTCONN: netd is gone (for now). Version is filled in. By send and recvmsg only, as
+ * the runner's filter wants it. */
 int wh_netd_client_ask(wh_netd_client *client, const wh_netd_request *request);
 
 /* ---- client of the agent ---- */
@@ -90,8 +91,8 @@ typedef struct wh_netd_options {
     const char *program; /* wherry-netd */
     int namespace_fd;    /* that it is started in; -1: the caller's */
     uid_t uid;           /* that it runs as; the caller's own when the caller is not root */
-    /* NULL: netd ends with this control channel. Else a unix socket by which a later agent finds the running netd, which
-     * serves its pods meanwhile and ends when neither an agent nor a pod is left. */
+    /* NULL: netd ends with this control channel. Else a unix socket by which a later agent finds the running netd,
+     * which serves its pods meanwhile and ends when neither an agent nor a pod is left. */
     const char *socket_path;
     const wh_addr *node_addresses;
     size_t n_node_addresses;

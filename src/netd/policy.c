@@ -359,11 +359,30 @@ static int read_ip(const wh_field *f, wh_netd_ip *ret, wh_addr *ret_addr, wh_err
     return rc;
 }
 
+static int read_net(const void *p, size_t n, wh_egress_rule *rule, wh_err *err)
+{
+    wh_record_iter it = wh_record_begin(p, n);
+    wh_field f;
+    wh_netd_ip ip = {0};
+    int64_t prefix = 0;
+    int rc = 0;
+    while (rc == 0 && wh_record_next(&it, &f)) {
+        if (wh_field_is(&f, "net"))
+            rc = read_ip(&f, &ip, &rule->net, err);
+    }
+    if (rc == 0 && ip.family == 0)
+        rc = wh_fail(err, -EBADMSG, "netd: a rule without host and address.");
+    if (rc == 0)
+        rc = wh_record_get_i64(p, n, "prefix", 0, ip.family == 4 ? 32 : 128, &prefix, err);
+    rule->prefix = (unsigned)prefix;
+    return rc;
+}
+
 static int read_rule(const wh_field *field, wh_egress_rule *rule, wh_err *err)
 {
     const void *p = field->value.p;
     size_t n = field->value.n;
-    int64_t first = 0, last = 0, prefix = 0;
+    int64_t first = 0, last = 0;
     int rc = wh_record_check(p, n, err);
     if (rc == 0)
         rc = wh_record_get_i64(p, n, "first", 0, UINT16_MAX, &first, err);
@@ -376,27 +395,13 @@ static int read_rule(const wh_field *field, wh_egress_rule *rule, wh_err *err)
     rule->port_first = (uint16_t)first;
     rule->port_last = (uint16_t)last;
     auto_free char *host = NULL;
-    if (wh_record_get_str(p, n, "host", &host, NULL) == 0) {
-        const char *name = wh_starts_with(host, "*.") ? host + 2 : host;
-        if (!wh_netd_name_ok(name))
-            return wh_fail(err, -EBADMSG, "netd: a rule for the host '%s'; a name or *.name is expected.",
-                           host);
-        rule->host = plain_name(host);
-        return 0;
-    }
-    wh_record_iter it = wh_record_begin(p, n);
-    wh_field f;
-    wh_netd_ip ip = {0};
-    while (rc == 0 && wh_record_next(&it, &f)) {
-        if (wh_field_is(&f, "net"))
-            rc = read_ip(&f, &ip, &rule->net, err);
-    }
-    if (rc == 0 && ip.family == 0)
-        rc = wh_fail(err, -EBADMSG, "netd: a rule without host and address.");
-    if (rc == 0)
-        rc = wh_record_get_i64(p, n, "prefix", 0, ip.family == 4 ? 32 : 128, &prefix, err);
-    rule->prefix = (unsigned)prefix;
-    return rc;
+    if (wh_record_get_str(p, n, "host", &host, NULL) < 0)
+        return read_net(p, n, rule, err);
+    if (!wh_netd_name_ok(wh_starts_with(host, "*.") ? host + 2 : host))
+        return wh_fail(err, -EBADMSG, "netd: a rule for the host '%.100s'; a name or *.name is expected.",
+                       host);
+    rule->host = plain_name(host);
+    return 0;
 }
 
 static int read_address(const wh_field *f, wh_netd_policy *policy, wh_err *err)

@@ -60,8 +60,8 @@ void wh_netd_policy_done(wh_netd_policy *policy);
 /* Where a pod's listener binds. -EADDRNOTAVAIL: not its address; -EACCES: not its port. */
 int wh_netd_policy_listen(const wh_netd_policy *policy, const struct sockaddr_storage *asked, wh_addr *ret,
                           const char **ret_reason);
-/* Where a connect goes and from where (source->len 0: as the kernel chooses). -EACCES, -ENETUNREACH when the pod has no
- * address of that family, -EINVAL. *ret_reason is set with every failure. */
+/* Where a connect goes and from where (source->len 0: as the kernel chooses). -EACCES, -ENETUNREACH when the pod has
+ * no address of that family, -EINVAL. *ret_reason is set with every failure. */
 int wh_netd_policy_connect(const wh_netd_policy *policy, const wh_netd_world *world,
                            const struct sockaddr_storage *asked, wh_addr *ret, wh_addr *ret_source,
                            const char **ret_reason);

@@ -10,8 +10,8 @@
  *   channel  id, with netd's end of a pod channel
  *   listen   id, address (without: of any family), port  -> the socket
  *
- * Unasked, without seq: event=refused with pod, target, reason, left_out. A rule is a record of host | net and prefix, and
- * first and last port. */
+ * Unasked, without seq: event=refused with pod, target, reason, left_out. A rule is a record of host | net and
+ * prefix, and first and last port. */
 #pragma once
 
 #include "base/limits.h"
@@ -24,8 +24,8 @@
 
 /* One message, with a descriptor unless fd is -1; never waits. 0 or a negative errno. */
 int wh_netd_send(int sock, const void *data, size_t n, int fd);
-/* Never waits. 1; 0 at the peer's end; -EAGAIN; -EMSGSIZE when the message is longer than `max` or carries more than one
- * descriptor. *ret_fd is the caller's, -1 when none came. */
+/* Never waits. 1; 0 at the peer's end; -EAGAIN; -EMSGSIZE when the message is longer than `max` or carries more than
+ * one descriptor. *ret_fd is the caller's, -1 when none came. */
 int wh_netd_recv(int sock, void *data, size_t max, size_t *ret_n, int *ret_fd);
 
 /* The fields of a pod behind op and seq. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A look-up: the pod's hosts file, then its name servers, one candidate of its search list after the other. Queries leave
- * from the pod's own address and a port of their own each, with an id from the kernel. */
+/* A look-up: the pod's hosts file, then its name servers, one candidate of its search list after the other. Queries
+ * leave from the pod's own address and a port of their own each, with an id from the kernel. */
 #include "base/clock.h"
 #include "netd/dns.h"
 #include "netd/server.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The pods of this node, by name: who has which addresses, which netd serves it, and what is said again to a netd that
- * was started again. */
+/* The pods of this node, by name: who has which addresses, which netd serves it, and what is said again to a netd
+ * that was started again. */
 #include "node/network_internal.h"
 
 #include "base/file.h"

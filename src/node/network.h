@@ -17,8 +17,8 @@ typedef struct wh_network_options {
     wh_network_mode mode;
     wh_addr cidr4, cidr6; /* of pods; len 0: none of that family */
     unsigned prefix4, prefix6;
-    /* Networks, with commas between, where pods are known by their own addresses; elsewhere they go as the node. NULL:
-     * cidr4 and cidr6 only. */
+    /* Networks, with commas between, where pods are known by their own addresses; elsewhere they go as the node.
+     * NULL: cidr4 and cidr6 only. */
     const char *cluster_cidrs;
     wh_addr host_address; /* that listeners of pods in HOST mode bind to; len 0: all addresses */
     const char *netd_program;
@@ -31,17 +31,17 @@ typedef struct wh_network_options {
     void *user;
 } wh_network_options;
 
-/* Makes or finds the namespace; routes are compared with the pods later (wh_network_adopt). A mode that cannot be had falls
- * back to HOST. *ret_weaker, the caller's, says that and what else is missing; NULL: nothing. -EINVAL for a CIDR without
- * room. */
+/* Makes or finds the namespace; routes are compared with the pods later (wh_network_adopt). A mode that cannot be
+ * had falls back to HOST. *ret_weaker, the caller's, says that and what else is missing; NULL: nothing. -EINVAL for
+ * a CIDR without room. */
 int wh_network_new(wh_loop *loop, const wh_network_options *options, wh_network **ret, char **ret_weaker,
                    wh_err *err);
 void wh_network_free(wh_network *network); /* pods keep their addresses and listeners */
 wh_network_mode wh_network_mode_of(const wh_network *network);
 
-/* Gives the pod its addresses (the ones it had before, if the table knows it) and tells netd its rules; pod->addresses is
- * not read. A known pod gets the new rules. On the host's addresses, without a resolv_conf, the host's is taken.
- * ret_addresses has room for two. -EADDRNOTAVAIL: none is left. */
+/* Gives the pod its addresses (the ones it had before, if the table knows it) and tells netd its rules;
+ * pod->addresses is not read. A known pod gets the new rules. On the host's addresses, without a resolv_conf, the
+ * host's is taken. ret_addresses has room for two. -EADDRNOTAVAIL: none is left. */
 int wh_network_pod_add(wh_network *network, const wh_netd_pod *pod, bool host_network,
                        wh_addr ret_addresses[2], size_t *ret_n, wh_err *err);
 int wh_network_pod_remove(wh_network *network, const char *id, wh_err *err);
@@ -51,6 +51,6 @@ int wh_network_pod_listen(wh_network *network, const char *id, uint16_t port, in
                           wh_err *err); /* one socket a family */
 /* Connects from the node to a pod (probes): non-blocking, under way or done. */
 int wh_network_dial(wh_network *network, const wh_addr *peer, int *ret_fd, wh_err *err);
-/* All that the node knows, once each was added; whatever else the table, the routes and netd hold is taken away. An id
- * that was not added yet keeps its addresses, and netd keeps what an earlier agent said. */
+/* All that the node knows, once each was added; whatever else the table, the routes and netd hold is taken away. An
+ * id that was not added yet keeps its addresses, and netd keeps what an earlier agent said. */
 void wh_network_adopt(wh_network *network, const char *const *ids, size_t n);

@@ -54,8 +54,8 @@ static void put_ip(message *m, uint16_t type, const wh_addr *addr)
         put(m, type, &addr->in6.sin6_addr, 16);
 }
 
-/* Sends, and waits for the acknowledgement, which the kernel has written before send returns. `extra` gets the messages
- * before it. */
+/* Sends, and waits for the acknowledgement, which the kernel has written before send returns. `extra` gets the
+ * messages before it. */
 static int call(int nl, message *m, void (*extra)(void *user, const struct nlmsghdr *h), void *user)
 {
     if (send(nl, m, m->head.nlmsg_len, 0) < 0)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The pods' namespace and its link to ours. What must happen inside happens on a thread of its own that enters and ends:
- * a socket goes on acting where it was opened, and a fork of the agent would be dear. */
+/* The pods' namespace and its link to ours. What must happen inside happens on a thread of its own that enters and
+ * ends: a socket goes on acting where it was opened, and a fork of the agent would be dear. */
 #include "node/network_internal.h"
 
 #include "base/buf.h"
@@ -126,7 +126,8 @@ static int connect4(const wh_network_options *o, int nl, int pods)
     return rc < 0 ? rc : wh_link_route(pods, &out);
 }
 
-/* Nobody answers neighbour solicitations for addresses that are routes only, so the prefix goes through the pods' end. */
+/* Nobody answers neighbour solicitations for addresses that are routes only, so the prefix goes through the pods'
+ * end. */
 static int connect6(const wh_network_options *o, int nl, int pods)
 {
     const wh_addr gateway = ip(WH_NETWORK_GATEWAY6), inside = ip("fe80::2"), any = ip("::");

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Who has which address. A pod has one number, which both its addresses end in. The file is a journal, "+ NUMBER ID" and
- * "- ID", written anew when it is opened: it must survive the agent, not the machine, so nothing is synced. */
+/* Who has which address. A pod has one number, which both its addresses end in. The file is a journal, "+ NUMBER ID"
+ * and "- ID", written anew when it is opened: it must survive the agent, not the machine, so nothing is synced. */
 #include "node/network_internal.h"
 
 #include "base/buf.h"
@@ -71,23 +71,23 @@ static void note(const wh_addresses *t, const char *text)
 
 static void read_line(wh_addresses *t, wh_str line)
 {
-    wh_str word;
+    wh_str kind = {0}, digits = {0};
     entry *e;
     uint64_t number = 0;
-    if (!wh_str_split(&line, ' ', &word) || word.n != 1)
+    (void)wh_str_split(&line, ' ', &kind);
+    bool adds = wh_str_eq(kind, WH_STR("+"));
+    if (adds)
+        (void)wh_str_split(&line, ' ', &digits);
+    if (line.n == 0)
         return;
-    char kind = word.p[0];
-    auto_free char *digits = NULL;
-    if (kind == '+' && wh_str_split(&line, ' ', &word))
-        digits = wh_xstrndup(word.p, word.n);
-    auto_free char *id = wh_xstrndup(line.p == NULL ? "" : line.p, line.n);
+    auto_free char *id = wh_xstrndup(line.p, line.n);
+    auto_free char *text = wh_xstrndup(digits.n == 0 ? "" : digits.p, digits.n);
     HASH_FIND_STR(t->by_id, id, e);
-    if (kind == '-' && e != NULL)
+    if (!adds && e != NULL && wh_str_eq(kind, WH_STR("-")))
         drop(t, e);
-    if (kind != '+' || e != NULL || *id == '\0' || digits == NULL ||
-        wh_parse_u64(digits, t->end - 1, &number) < 0)
+    if (!adds || e != NULL || wh_parse_u64(text, t->end - 1, &number) < 0 || number < FIRST)
         return;
-    if (number < FIRST || is_used(t, (uint32_t)number))
+    if (is_used(t, (uint32_t)number))
         return;
     add(t, id, (uint32_t)number);
     t->next = number + 1 < t->end ? (uint32_t)number + 1 : FIRST;

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* wherry-netd as its clients see it: the program itself, in a network namespace of the test. */
+#include "base/file.h"
 #include "netd/protocol.h"
 #include "rig.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -426,6 +428,107 @@ TEST(ipv6_is_the_same)
               -EACCES); /* the node */
     close(listener);
     caller_done(&a);
+    caller_done(&b);
+    rig_done(&r);
+}
+
+static int64_t status_of(pid_t pid, const char *key, int base)
+{
+    char path[64];
+    auto_free char *text = NULL;
+    wh_err err = {0};
+    (void)snprintf(path, sizeof(path), "/proc/%d/status", (int)pid);
+    CHECK_OK(wh_read_file(AT_FDCWD, path, 65536, &text, NULL, &err), &err);
+    const char *at = strstr(text, key);
+    CHECK(at != NULL);
+    return strtoll(at + strlen(key), NULL, base);
+}
+
+TEST(it_has_given_up_what_it_was_started_with)
+{
+    rig r;
+    caller a;
+    rig_init(&r, NULL, -1);
+    rig_pod(&r, "host", NULL, NULL);
+    caller_init(&a, &r, "host");
+    pid_t pid = netd_pid();
+    /* On the host's network: low ports, and nothing else. */
+    CHECK_INT(status_of(pid, "CapEff:", 16) & ~(1 << 10), ==, 0);
+    CHECK_INT(status_of(pid, "CapPrm:", 16) & ~(1 << 10), ==, 0);
+    CHECK_INT(status_of(pid, "CapInh:", 16), ==, 0);
+    CHECK_INT(status_of(pid, "CapBnd:", 16) & (1 << 21), ==, 0);
+    CHECK_INT(status_of(pid, "NoNewPrivs:", 10), ==, 1);
+    if (getenv("WH_SANITIZED") == NULL)
+        CHECK_INT(status_of(pid, "Seccomp:", 10), ==, 2);
+    CHECK_INT(caller_ask(&a, WH_NETD_LISTEN, "127.0.0.1:80", NULL, NULL), ==, 0);
+    caller_done(&a);
+    rig_done(&r);
+    /* In the pods' namespace: nothing at all. */
+    auto_close int ns = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+    rig_init(&r, NULL, ns);
+    pid = netd_pid();
+    CHECK_INT(status_of(pid, "CapEff:", 16), ==, 0);
+    CHECK_INT(status_of(pid, "CapPrm:", 16), ==, 0);
+    rig_done(&r);
+}
+
+/* What a runner could misuse is never handed over: each socket listens, or has its peer. */
+TEST(sockets_are_connected_or_listen)
+{
+    rig r;
+    caller a;
+    int fd = -1, on = 0;
+    socklen_t n = sizeof(on);
+    wh_addr addr;
+    rig_init(&r, NULL, -1);
+    rig_pod(&r, "a", pod_a, NULL);
+    caller_init(&a, &r, "a");
+    CHECK_INT(caller_ask(&a, WH_NETD_LISTEN, "0.0.0.0:80", NULL, &fd), ==, 0);
+    CHECK_OK(getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &on, &n), NULL);
+    CHECK_INT(on, ==, 1);
+    int peer = -1;
+    CHECK_INT(caller_ask(&a, WH_NETD_CONNECT, "10.1.0.1:80", NULL, &peer), ==, 0);
+    CHECK_OK(wh_socket_peer(peer, &addr), NULL);
+    close(peer);
+    close(fd);
+    CHECK_INT(caller_ask(&a, WH_NETD_UDP_CONNECT, "10.1.0.1:53", NULL, &peer), ==, 0);
+    CHECK_OK(wh_socket_peer(peer, &addr), NULL);
+    close(peer);
+    CHECK_INT(caller_ask(&a, WH_NETD_CONNECT, "10.1.0.1:80", NULL, &peer), ==, -ECONNREFUSED);
+    CHECK_INT(peer, ==, -1);
+    CHECK_INT(caller_ask(&a, WH_NETD_UDP_CONNECT, "224.0.0.1:53", NULL, &peer), ==, -EACCES);
+    CHECK_INT(peer, ==, -1);
+    caller_done(&a);
+    rig_done(&r);
+}
+
+/* 64 requests of each of 128 channels fill a pod's share, and not netd's. */
+TEST(what_a_pod_has_under_way_is_limited)
+{
+    enum { CHANNELS = WH_NETD_SOCKETS_MAX / WH_NETD_IN_FLIGHT_MAX };
+    static caller c[CHANNELS + 1];
+    rig r;
+    caller b;
+    rig_init(&r, NULL, -1);
+    rig_pod(&r, "a", pod_a, &(wh_netd_pod){.resolv_conf = "nameserver 10.1.255.9\n"});
+    rig_pod(&r, "b", pod_b, NULL);
+    wh_addr silent;
+    auto_close int nobody =
+        socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0); /* takes queries and never answers */
+    CHECK_OK(wh_addr_parse("10.1.255.9", 53, &silent, NULL), NULL);
+    CHECK_OK(bind(nobody, &silent.sa, silent.len), NULL);
+    for (int i = 0; i < CHANNELS; i++) {
+        caller_init(&c[i], &r, "a");
+        for (int k = 0; k < WH_NETD_IN_FLIGHT_MAX; k++)
+            caller_send(&c[i], WH_NETD_RESOLVE, NULL, "a.example", 0);
+    }
+    caller_init(&c[CHANNELS], &r, "a");
+    wh_loop_once(r.loop, 50 * WH_MSEC);
+    CHECK_INT(caller_ask(&c[CHANNELS], WH_NETD_RESOLVE, NULL, "a.example", NULL), ==, -EAGAIN);
+    caller_init(&b, &r, "b");
+    CHECK_INT(caller_ask(&b, WH_NETD_LISTEN, "0.0.0.0:0", NULL, NULL), ==, 0);
+    for (int i = 0; i <= CHANNELS; i++)
+        caller_done(&c[i]);
     caller_done(&b);
     rig_done(&r);
 }

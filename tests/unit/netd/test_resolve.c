@@ -32,8 +32,8 @@ static size_t question(const uint8_t *q, size_t n, char *out, int *type)
     return at + 5;
 }
 
-/* Answers by the first label: a1 one address, many 20, gone NXDOMAIN, broken SERVFAIL, cut truncated over UDP, mute nothing.
- * A name with a search domain is NXDOMAIN but for "svc". */
+/* Answers by the first label: a1 one address, many 20, gone NXDOMAIN, broken SERVFAIL, cut truncated over UDP, mute
+ * nothing. A name with a search domain is NXDOMAIN but for "svc". */
 static size_t answer(server *s, const uint8_t *q, size_t n, uint8_t *out, bool tcp)
 {
     char name[256];
