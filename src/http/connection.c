@@ -9,37 +9,32 @@
 #define LINGER_BYTES_MAX (256UL << 10)
 #define LINGER_TIME (2 * WH_SEC)
 
-static void pump(wh_http_conn *c, uint32_t ready);
+static void pump(wh_http_conn *c);
 
 /* ---- bytes ---- */
 
+/* The loop tells of changes only (EPOLLET): `dry` says that there is nothing to be read until it does. */
 static ssize_t conn_read(wh_http_conn *c, void *p, size_t n)
 {
-    if (c->tls != NULL) {
-        ssize_t r = c->tls_ops->read(c->tls, p, n);
-        if (r == -EAGAIN)
-            c->read_wants = c->tls_ops->wants(c->tls);
-        return r;
-    }
-    ssize_t r = read(c->fd, p, n);
-    if (r < 0)
-        return errno == EINTR ? -EAGAIN : -errno;
-    c->dry = (size_t)r < n; /* the loop says when there is more */
-    return r;
+    ssize_t r;
+    if (c->tls != NULL)
+        return c->tls_ops->read(c->tls, p, n);
+    do
+        r = read(c->fd, p, n);
+    while (r < 0 && errno == EINTR);
+    c->dry = r < 0 || ((size_t)r < n && !c->fin_seen);
+    return r < 0 ? -errno : r;
 }
 
 static ssize_t conn_write(wh_http_conn *c, const void *p, size_t n)
 {
-    if (c->tls != NULL) {
-        ssize_t r = c->tls_ops->write(c->tls, p, n);
-        if (r == -EAGAIN)
-            c->write_wants = c->tls_ops->wants(c->tls);
-        return r;
-    }
-    ssize_t r = send(c->fd, p, n, MSG_NOSIGNAL);
-    if (r >= 0)
-        return r;
-    return errno == EINTR ? -EAGAIN : -errno;
+    ssize_t r;
+    if (c->tls != NULL)
+        return c->tls_ops->write(c->tls, p, n);
+    do
+        r = send(c->fd, p, n, MSG_NOSIGNAL);
+    while (r < 0 && errno == EINTR);
+    return r < 0 ? -errno : r;
 }
 
 size_t wh_http_conn_waiting(const wh_http_conn *c)
@@ -148,7 +143,7 @@ static void on_kick(void *user)
     wh_assert(c->magic == HTTP_CONN_MAGIC);
     c->kicked = false;
     if (c->state != HTTP_DEAD) {
-        pump(c, 0);
+        pump(c);
         return;
     }
     if (c->x.gone_due)
@@ -375,13 +370,13 @@ static bool step_reading(wh_http_conn *c)
 }
 
 /* The client half-closed or left while its answer is being made: tell the handler, and go on writing. */
-static void notice_eof(wh_http_conn *c)
+static bool notice_eof(wh_http_conn *c)
 {
-    c->rdhup_seen = true;
-    if (c->x.active && !c->x.gone) {
-        c->x.gone = true;
-        wh_http_tell_gone(&c->x);
-    }
+    if (!c->fin_seen || !c->x.body_over || c->x.gone)
+        return false;
+    c->x.gone = true;
+    wh_http_tell_gone(&c->x);
+    return true;
 }
 
 /* Gives a handler the next piece of the body that it wants. */
@@ -418,7 +413,6 @@ static bool step_answered(wh_http_conn *c)
     bool close = c->x.close || !c->x.body_over;
     wh_http_exchange_reset(&c->x);
     wh_http_buf_give_back(&c->out);
-    c->rdhup_seen = false;
     c->state = close ? HTTP_CLOSING : HTTP_READING;
     return close || c->view.n > 0 || !c->dry;
 }
@@ -427,7 +421,7 @@ static bool step_handling(wh_http_conn *c)
 {
     if (!c->x.active)
         return step_answered(c);
-    if (wh_http_tell_writable(&c->x, wh_http_conn_waiting(c)))
+    if (notice_eof(c) || wh_http_tell_writable(&c->x, wh_http_conn_waiting(c)))
         return true;
     return wh_http_wants_body(&c->x) && step_body(c);
 }
@@ -479,7 +473,9 @@ static bool step_linger(wh_http_conn *c)
 {
     /* Past TLS: what comes is only thrown away. */
     ssize_t n = read(c->fd, c->server->scratch, HTTP_READ_BYTES);
-    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+    if (n < 0 && errno == EINTR)
+        return true;
+    if (n < 0 && errno == EAGAIN)
         return false;
     c->lingered += n > 0 ? (size_t)n : 0;
     if (n <= 0 || c->lingered > LINGER_BYTES_MAX)
@@ -594,7 +590,7 @@ static void on_timeout(wh_timer *timer)
     else
         wh_http_conn_break(c);
     if (c->state != HTTP_DEAD)
-        pump(c, 0);
+        pump(c);
 }
 
 static bool wants_read(const wh_http_conn *c)
@@ -616,22 +612,7 @@ static bool wants_read(const wh_http_conn *c)
     }
 }
 
-/* An event that nobody needs now is turned off only when it comes: most come when they are needed. */
-static void update_events(wh_http_conn *c, uint32_t ready)
-{
-    uint32_t must = 0;
-    if (wants_read(c))
-        must |= c->tls != NULL && c->state != HTTP_LINGER ? c->read_wants : EPOLLIN;
-    else if (c->state == HTTP_HANDLING && !c->rdhup_seen)
-        must |= EPOLLRDHUP;
-    if (wh_http_conn_waiting(c) > 0)
-        must |= c->tls != NULL ? c->write_wants : EPOLLOUT;
-    uint32_t have = c->io.events;
-    if ((must & ~have) != 0 || (ready & have & ~must) != 0)
-        wh_io_set(&c->io, must);
-}
-
-static void pump(wh_http_conn *c, uint32_t ready)
+static void pump(wh_http_conn *c)
 {
     int rounds = 0;
     c->in_pump = true;
@@ -642,16 +623,17 @@ static void pump(wh_http_conn *c, uint32_t ready)
             wh_http_conn_break(c);
             return;
         }
+        bool blocked = wh_http_conn_waiting(c) > 0;
         more = step(c);
         if (c->state == HTTP_DEAD)
             return;
+        more = more || (!blocked && wh_http_conn_waiting(c) > 0);
     }
     c->in_pump = false;
     if (stash(c) < 0) {
         wh_http_conn_break(c);
         return;
     }
-    update_events(c, ready);
     update_timer(c);
     if (more)
         wh_http_conn_kick(c);
@@ -666,11 +648,9 @@ static void on_io(wh_io *io, uint32_t ready)
     }
     if ((ready & ~(uint32_t)EPOLLOUT) != 0)
         c->dry = false;
-    if ((ready & EPOLLRDHUP) != 0 && c->state == HTTP_HANDLING && !wh_http_wants_body(&c->x) &&
-        !c->rdhup_seen)
-        notice_eof(c);
-    if (c->state != HTTP_DEAD)
-        pump(c, ready);
+    if ((ready & EPOLLRDHUP) != 0)
+        c->fin_seen = true;
+    pump(c);
 }
 
 void wh_http_conn_start(wh_http_server *server, int fd)
@@ -682,8 +662,6 @@ void wh_http_conn_start(wh_http_server *server, int fd)
     c->fd = fd;
     c->is_unix = server->is_unix;
     c->peer_uid = (uid_t)-1;
-    c->read_wants = EPOLLIN;
-    c->write_wants = EPOLLOUT;
     c->deadline = WH_TIME_NEVER;
     wh_http_exchange_init(&c->x, c);
     wh_h1_limits limits = wh_h1_limits_default;
@@ -711,7 +689,7 @@ void wh_http_conn_start(wh_http_server *server, int fd)
         r = c->tls_ops->accept(server->options.tls, fd, server->options.h2, &c->tls, NULL);
     }
     if (r == 0)
-        r = wh_io_start(c->loop, &c->io, fd, EPOLLIN | EPOLLRDHUP, on_io, c);
+        r = wh_io_start(c->loop, &c->io, fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, on_io, c);
     if (r < 0)
         wh_http_conn_break(c);
     else

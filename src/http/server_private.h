@@ -87,9 +87,8 @@ struct wh_http_conn {
     wh_str view; /* what is to be used next: in `in`, or in the server's read buffer during a round */
     wh_buf out;
     size_t out_off; /* bytes of out that were sent */
-    uint32_t read_wants, write_wants;
     bool chosen; /* which protocol it speaks */
-    bool kicked, in_pump, progress, dry, peer_eof, rdhup_seen, reading_body;
+    bool kicked, in_pump, progress, dry, peer_eof, fin_seen, reading_body;
     size_t lingered, requests, waited_requests;
     struct wh_http_exchange x; /* of HTTP/1 */
 };
