@@ -22,7 +22,8 @@ struct wh_netd {
     int fd; /* -1 once it is gone */
     int64_t seq;
     char *buffer;
-    bool lost_told, freed, telling;
+    bool serving; /* was started; before that a failure is the caller's answer */
+    bool freed, telling;
 };
 
 static void take_event(wh_netd *netd, const void *data, size_t n)
@@ -53,9 +54,10 @@ static void lose(wh_netd *netd)
     wh_io_stop(&netd->io);
     if (netd->fd >= 0)
         close(WH_TAKE_FD(netd->fd));
-    if (netd->lost_told)
+    if (!netd->serving)
         return;
-    netd->lost_told = netd->telling = true;
+    netd->serving = false;
+    netd->telling = true;
     wh_loop_defer(netd->loop, tell_lost, netd);
 }
 
@@ -189,7 +191,6 @@ static int find_running(wh_netd *netd)
         wh_io_stop(&netd->io);
         if (netd->fd >= 0)
             close(WH_TAKE_FD(netd->fd));
-        netd->lost_told = false;
     }
     return rc;
 }
@@ -268,6 +269,7 @@ int wh_netd_start(wh_loop *loop, const wh_netd_options *options, wh_netd **ret, 
         wh_netd_free(netd);
         return wh_wrap(err, "start '%s'", options->program);
     }
+    netd->serving = true;
     *ret = netd;
     return 0;
 }

@@ -24,6 +24,11 @@ static void send_answer(netd_channel *channel, uint64_t token, wh_netd_answer *a
     answer->token = token;
     size_t n = WH_NETD_ANSWER_BYTES(answer->n_addresses);
     int rc = STAILQ_EMPTY(&channel->unsent) ? wh_netd_send(channel->fd, answer, n, fd) : -EAGAIN;
+    if (rc == -ETOOMANYREFS) { /* too many sockets wait for runners that do not read */
+        answer->rc = rc;
+        close(WH_TAKE_FD(fd));
+        rc = wh_netd_send(channel->fd, answer, n, -1);
+    }
     if (rc != -EAGAIN) { /* a channel that is broken is found by reading it */
         if (fd >= 0)
             close(fd);

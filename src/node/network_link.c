@@ -56,7 +56,7 @@ static void put_ip(message *m, uint16_t type, const wh_addr *addr)
 
 /* Sends, and waits for the acknowledgement, which the kernel has written before send returns. `extra` gets the
  * messages before it. */
-static int call(int nl, message *m, void (*extra)(void *user, const struct nlmsghdr *h), void *user)
+static int call(int nl, message *m, void (*extra)(void *user, struct nlmsghdr *h), void *user)
 {
     if (send(nl, m, m->head.nlmsg_len, 0) < 0)
         return -errno;
@@ -93,7 +93,7 @@ int wh_link_open(int *ret_fd)
     return 0;
 }
 
-static void take_index(void *user, const struct nlmsghdr *h)
+static void take_index(void *user, struct nlmsghdr *h)
 {
     const struct ifinfomsg *info = NLMSG_DATA(h);
     if (h->nlmsg_type == RTM_NEWLINK)
@@ -202,7 +202,7 @@ typedef struct dump {
     void *user;
 } dump;
 
-static void take_route(void *user, const struct nlmsghdr *h)
+static void take_route(void *user, struct nlmsghdr *h)
 {
     const dump *d = user;
     const struct rtmsg *route = NLMSG_DATA(h);

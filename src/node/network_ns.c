@@ -248,7 +248,9 @@ int wh_netns_connect(const wh_network_options *o, int ns, int pods, char **ret_w
         rc = wh_link_up(pods, WH_NETWORK_PEER);
     if (rc < 0)
         return wh_fail(err, rc, "link '" WH_NETWORK_LINK "' to the pods' namespace%s",
-                       rc == -EEXIST ? ", which another agent on this machine has" : "");
+                       rc == -EEXIST ? ": it is there; 'ip link del " WH_NETWORK_LINK
+                                       "' if no other agent uses it"
+                                     : "");
     rc = o->cidr4.len == 0 ? 0 : connect4(o, nl, pods);
     if (rc < 0)
         return wh_fail(err, rc, "IPv4 routes of '" WH_NETWORK_LINK "'");

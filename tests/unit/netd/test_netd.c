@@ -532,3 +532,33 @@ TEST(what_a_pod_has_under_way_is_limited)
     caller_done(&b);
     rig_done(&r);
 }
+
+/* A socket that nobody answers on, as a netd of another version or one that was stopped leaves. */
+TEST(a_dead_socket_is_replaced)
+{
+    rig r;
+    struct sockaddr_un addr = {.sun_family = AF_UNIX};
+    char dir[] = "/tmp/wherry-netd-XXXXXX";
+    CHECK(mkdtemp(dir) != NULL);
+    (void)snprintf(addr.sun_path, sizeof(addr.sun_path), "%s/s", dir);
+    int old = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+    CHECK_OK(bind(old, (struct sockaddr *)&addr, sizeof(addr)), NULL);
+    CHECK_OK(listen(old, 1), NULL);
+    pid_t pid = fork();
+    if (pid == 0) { /* takes the call and hangs up */
+        int fd = accept(old, NULL, NULL);
+        char byte;
+        (void)!read(fd, &byte, 1);
+        _exit(0);
+    }
+    close(old);
+    rig_init(&r, addr.sun_path, -1);
+    CHECK_INT(waitpid(pid, NULL, 0), ==, pid);
+    rig_pod(&r, "a", pod_a, NULL);
+    for (int i = 0; i < 5; i++)
+        CHECK_OK(wh_loop_once(r.loop, 10 * WH_MSEC), NULL);
+    CHECK_INT(r.lost, ==, 0);
+    rig_done(&r);
+    (void)unlink(addr.sun_path);
+    (void)rmdir(dir);
+}
