@@ -156,15 +156,20 @@ static void on_child(wh_child *child, int code, int status)
     wh_child_done(child); /* the end of the channel says the same */
 }
 
+static void put_node(wh_buf *b, const wh_addr *addresses, size_t n)
+{
+    char text[WH_ADDR_TEXT_MAX];
+    for (size_t i = 0; i < n; i++)
+        wh_record_put_str(b, "node", wh_addr_text(&addresses[i], text));
+}
+
 static int hello(wh_netd *netd, int fd, wh_err *err)
 {
     auto_buf wh_buf b;
-    char text[WH_ADDR_TEXT_MAX];
     netd->fd = fd;
     begin(&b, "hello", NULL);
     wh_record_put_i64(&b, "version", WH_NETD_VERSION);
-    for (size_t i = 0; i < netd->options.n_node_addresses; i++)
-        wh_record_put_str(&b, "node", wh_addr_text(&netd->options.node_addresses[i], text));
+    put_node(&b, netd->options.node_addresses, netd->options.n_node_addresses);
     int rc = call(netd, &b, -1, HELLO_MS, NULL, err);
     if (rc == 0)
         rc = wh_io_start(netd->loop, &netd->io, netd->fd, EPOLLIN, on_ready, netd);
@@ -335,6 +340,14 @@ void wh_netd_pod_write(wh_buf *out, const wh_netd_pod *pod)
     }
     wh_record_put_str(out, "resolv_conf", pod->resolv_conf);
     wh_record_put_str(out, "hosts", pod->hosts);
+}
+
+int wh_netd_node_set(wh_netd *netd, const wh_addr *addresses, size_t n, wh_err *err)
+{
+    auto_buf wh_buf b;
+    begin(&b, "node", NULL);
+    put_node(&b, addresses, n);
+    return call(netd, &b, -1, ANSWER_MS, NULL, err);
 }
 
 int wh_netd_pod_set(wh_netd *netd, const wh_netd_pod *pod, wh_err *err)

@@ -46,15 +46,30 @@ static void unlink_addresses(wh_netd_server *server, netd_pod *pod)
         HASH_DELETE(hh6, server->by_ip6, pod);
 }
 
-/* NULL, or the pod that has one of these addresses. */
+static void forget(wh_netd_server *server, netd_pod *pod)
+{
+    unlink_addresses(server, pod);
+    HASH_DEL(server->by_id, pod);
+    netd_pod_free(pod);
+}
+
+/* NULL, or the pod that has one of these addresses. What an earlier agent said gives way: its pod has ended. */
 static const netd_pod *holder(wh_netd_server *server, const wh_netd_policy *policy, const netd_pod *but)
 {
-    netd_pod *pod = NULL;
+    netd_pod *four = NULL, *six = NULL;
     if (policy->own4.family != 0)
-        HASH_FIND(hh4, server->by_ip4, &policy->own4, sizeof(policy->own4), pod);
-    if ((pod == NULL || pod == but) && policy->own6.family != 0)
-        HASH_FIND(hh6, server->by_ip6, &policy->own6, sizeof(policy->own6), pod);
-    return pod == but ? NULL : pod;
+        HASH_FIND(hh4, server->by_ip4, &policy->own4, sizeof(policy->own4), four);
+    if (four != NULL && four != but && !four->said) {
+        forget(server, four);
+        four = NULL;
+    }
+    if (policy->own6.family != 0)
+        HASH_FIND(hh6, server->by_ip6, &policy->own6, sizeof(policy->own6), six);
+    if (six != NULL && six != but && !six->said) {
+        forget(server, six);
+        six = NULL;
+    }
+    return four != NULL && four != but ? four : six == but ? NULL : six;
 }
 
 static int do_pod(wh_netd_server *server, request *r, wh_err *err)
@@ -92,13 +107,6 @@ static int do_pod(wh_netd_server *server, request *r, wh_err *err)
     if (policy.own6.family != 0)
         HASH_ADD(hh6, server->by_ip6, policy.own6, sizeof(policy.own6), pod);
     return 0;
-}
-
-static void forget(wh_netd_server *server, netd_pod *pod)
-{
-    unlink_addresses(server, pod);
-    HASH_DEL(server->by_id, pod);
-    netd_pod_free(pod);
 }
 
 /* What an earlier agent said and this one does not know. */
@@ -179,15 +187,13 @@ static int do_listen(wh_netd_server *server, request *r, wh_err *err)
     return 0;
 }
 
-static int do_hello(wh_netd_server *server, request *r, wh_err *err)
+/* All addresses of the node, anew. */
+static int do_node(wh_netd_server *server, request *r, wh_err *err)
 {
-    int64_t version = 0;
     wh_record_iter it = wh_record_begin(r->data, r->n);
     wh_field f;
     wh_netd_world world = {.is_pod = is_pod, .user = server};
-    int rc = wh_record_get_i64(r->data, r->n, "version", 1, INT32_MAX, &version, err);
-    if (rc == 0 && version != WH_NETD_VERSION)
-        rc = wh_fail(err, -EPROTO, "netd speaks version %d, the agent %d.", WH_NETD_VERSION, (int)version);
+    int rc = 0;
     while (rc == 0 && wh_record_next(&it, &f)) {
         struct sockaddr_storage raw = {0};
         wh_addr addr = {0};
@@ -203,11 +209,24 @@ static int do_hello(wh_netd_server *server, request *r, wh_err *err)
         world.n_node++;
     }
     if (rc < 0)
-        return rc;
+        return wh_fail(err, rc, "netd: an address of the node");
     server->world = world;
+    return 0;
+}
+
+static int do_hello(wh_netd_server *server, request *r, wh_err *err)
+{
+    int64_t version = 0;
+    int rc = wh_record_get_i64(r->data, r->n, "version", 1, INT32_MAX, &version, err);
+    if (rc == 0 && version != WH_NETD_VERSION)
+        rc = wh_fail(err, -EPROTO, "netd speaks version %d, the agent %d.", WH_NETD_VERSION, (int)version);
+    if (rc == 0)
+        rc = do_node(server, r, err);
+    if (rc < 0)
+        return rc;
     for (netd_pod *pod = server->by_id; pod != NULL; pod = pod->hh.next)
         pod->said = false;
-    return rc;
+    return 0;
 }
 
 /* ------------------------------------------------------------------ messages */
@@ -218,7 +237,7 @@ typedef struct verb {
 } verb;
 
 static const verb verbs[] = {
-    {"hello", do_hello}, {"pod", do_pod},         {"remove", do_remove},
+    {"hello", do_hello}, {"node", do_node},       {"pod", do_pod},       {"remove", do_remove},
     {"sweep", do_sweep}, {"channel", do_channel}, {"listen", do_listen},
 };
 

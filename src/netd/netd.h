@@ -104,6 +104,7 @@ typedef struct wh_netd_options {
 int wh_netd_start(wh_loop *loop, const wh_netd_options *options, wh_netd **ret, wh_err *err);
 void wh_netd_free(wh_netd *netd);
 /* These wait for netd's answer: microseconds, bounded by a second. */
+int wh_netd_node_set(wh_netd *netd, const wh_addr *addresses, size_t n, wh_err *err); /* all, anew */
 int wh_netd_pod_set(wh_netd *netd, const wh_netd_pod *pod, wh_err *err); /* adds, or replaces the rules */
 int wh_netd_pod_remove(wh_netd *netd, const char *id, wh_err *err);
 /* Removes the pods that this agent has not said: an earlier one's. */

@@ -4,6 +4,7 @@
  * Control channel: seqpacket, one record a message. Requests carry op and seq; answers repeat seq with rc and error.
  *
  *   hello    version, node (repeated)            -> version
+ *   node     node (repeated): all its addresses, anew
  *   pod      id, address (0..2), port*, rule*, closed, isolated, resolv_conf, hosts: adds or replaces
  *   remove   id
  *   sweep    removes the pods that were not said since hello

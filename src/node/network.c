@@ -16,6 +16,7 @@
 
 #define RETRY_FIRST (50 * WH_MSEC)
 #define RETRY_MAX (5 * WH_SEC)
+#define WATCH (15 * WH_SEC)
 
 static WH_METRIC(refused, WH_COUNTER, "wherry_network_refused_total",
                  "Connections and listeners that netd refused to pods.", NULL);
@@ -29,6 +30,9 @@ typedef struct side { /* a namespace with its netd; started with its first pod *
     wh_netd *netd;
     wh_timer retry;
     wh_time delay;
+    wh_timer watch; /* of the node's addresses, which netd keeps pods from */
+    wh_addr said[WH_NETD_NODE_ADDRESSES_MAX];
+    size_t n_said;
 } side;
 
 typedef struct pod {
@@ -136,23 +140,43 @@ static void on_refused(void *user, const char *id, const char *target, const cha
         o->on_refused(o->user, id, target, reason);
 }
 
+static void on_watch(wh_timer *timer)
+{
+    side *s = timer->user;
+    wh_addr now[WH_NETD_NODE_ADDRESSES_MAX];
+    wh_err err = {0};
+    size_t n = node_addresses(now);
+    if (s->netd == NULL)
+        return;
+    bool same = n == s->n_said && (n == 0 || memcmp(now, s->said, n * sizeof(now[0])) == 0);
+    if (!same && wh_netd_node_set(s->netd, now, n, &err) < 0) {
+        wh_log(WARN, "netd does not know the node's new addresses", KV_ERR(&err));
+    } else if (!same) {
+        memcpy(s->said, now, n * sizeof(now[0]));
+        s->n_said = n;
+    }
+    wh_timer_start(s->network->loop, &s->watch, WATCH, on_watch, s);
+}
+
 static int side_start(side *s, wh_err *err)
 {
     wh_network *network = s->network;
-    wh_addr addresses[WH_NETD_NODE_ADDRESSES_MAX];
     auto_free char *socket = wh_path_join(network->state_dir, s->socket_name);
+    s->n_said = node_addresses(s->said);
     const wh_netd_options options = {
         .program = network->netd_program,
         .namespace_fd = s->namespace_fd,
         .uid = network->options.netd_uid,
         .socket_path = socket,
-        .node_addresses = addresses,
-        .n_node_addresses = node_addresses(addresses),
+        .node_addresses = s->said,
+        .n_node_addresses = s->n_said,
         .on_lost = on_lost,
         .on_refused = on_refused,
         .user = s,
     };
     int rc = s->netd != NULL ? 0 : wh_netd_start(network->loop, &options, &s->netd, err);
+    if (rc == 0)
+        wh_timer_start(network->loop, &s->watch, WATCH, on_watch, s);
     for (pod *p = network->pods; p != NULL && rc == 0; p = p->hh.next) {
         if (p->side == s)
             rc = say(p, err);
@@ -268,6 +292,7 @@ static void pod_free(pod *p)
 static void side_done(side *s)
 {
     wh_timer_stop(&s->retry);
+    wh_timer_stop(&s->watch);
     wh_netd_free(s->netd);
 }
 

@@ -98,6 +98,19 @@ TEST(what_is_refused_is_told)
     CHECK_INT(caller_ask(&a, WH_NETD_CONNECT, "169.254.169.254:80", "metadata.internal", NULL), ==, -EACCES);
     while (r.refused == 0)
         CHECK_OK(wh_loop_once(r.loop, WH_SEC), NULL);
+    /* The node got an address of the public kind. */
+    wh_addr node;
+    wh_err err = {0};
+    CHECK_OK(wh_addr_parse("8.8.8.8", 0, &node, &err), &err);
+    CHECK_INT(caller_ask(&a, WH_NETD_CONNECT, "8.8.8.8:53", NULL, NULL), ==, -ENETUNREACH);
+    CHECK_OK(wh_netd_node_set(r.netd, &node, 1, &err), &err);
+    CHECK_INT(caller_ask(&a, WH_NETD_CONNECT, "8.8.8.8:53", NULL, NULL), ==, -EACCES);
+    while (r.refused == 1)
+        CHECK_OK(wh_loop_once(r.loop, WH_SEC), NULL);
+    CHECK_STR(r.target, "8.8.8.8:53");
+    CHECK_INT(caller_ask(&a, WH_NETD_CONNECT, "169.254.169.254:80", "metadata.internal", NULL), ==, -EACCES);
+    while (r.refused == 2)
+        CHECK_OK(wh_loop_once(r.loop, WH_SEC), NULL);
     CHECK_STR(r.target, "169.254.169.254:80 metadata.internal");
     CHECK_CONTAINS(r.reason, "metadata");
     for (int i = 0; i < 50; i++)
@@ -317,6 +330,7 @@ TEST(outlives_its_agent_and_serves_the_next)
     CHECK_INT(netd_pid(), ==, pid);
     rig_pod(&second, "a", pod_a, NULL);
     wh_err err = {0};
+    rig_pod(&second, "new", (const char *const[]){"10.1.0.2", NULL}, NULL); /* "old" had it, and has ended */
     CHECK_OK(wh_netd_sweep(second.netd, &err), &err);
     CHECK_ERR(wh_netd_pod_remove(second.netd, "old", &err), -ENOENT, &err, "no pod 'old'");
     CHECK_INT(caller_ask(&a, WH_NETD_LISTEN, "0.0.0.0:0", NULL, NULL), ==, 0);
