@@ -262,6 +262,8 @@ TEST(who_does_not_read_is_not_served)
     CHECK_INT(sent, <, 100000);
     caller_init(&b, &r, "b");
     CHECK_INT(caller_ask(&b, WH_NETD_LISTEN, "0.0.0.0:0", NULL, NULL), ==, 0);
+    /* Its copy of that socket is closed before it takes the next request. */
+    CHECK_INT(caller_ask(&b, WH_NETD_LISTEN, "10.9.9.9:1", NULL, NULL), ==, -EADDRNOTAVAIL);
     pid_t pid = netd_pid();
     int before = count_fds(pid);
     close(fd);
@@ -472,7 +474,7 @@ TEST(it_has_given_up_what_it_was_started_with)
     CHECK_INT(status_of(pid, "CapInh:", 16), ==, 0);
     CHECK_INT(status_of(pid, "CapBnd:", 16) & (1 << 21), ==, 0);
     CHECK_INT(status_of(pid, "NoNewPrivs:", 10), ==, 1);
-    if (getenv("WH_SANITIZED") == NULL)
+    if (getenv("WH_NETD_NO_FILTER") == NULL)
         CHECK_INT(status_of(pid, "Seccomp:", 10), ==, 2);
     CHECK_INT(caller_ask(&a, WH_NETD_LISTEN, "127.0.0.1:80", NULL, NULL), ==, 0);
     caller_done(&a);
