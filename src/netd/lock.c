@@ -9,6 +9,7 @@
 #include <sched.h>
 #include <stddef.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -67,21 +68,24 @@ int wh_netd_drop(uid_t uid, bool ports, wh_err *err)
 
 /* Numbers of calls that are allowed as they are. */
 static const int calls[] = {
-    SYS_read,           SYS_write,        SYS_writev,          SYS_close,         SYS_epoll_ctl,
-    SYS_epoll_pwait,
+    SYS_read,         SYS_write,           SYS_writev,
+    SYS_close,        SYS_epoll_ctl,       SYS_epoll_pwait,
 #ifdef SYS_epoll_wait
     SYS_epoll_wait,
 #endif
 #ifdef SYS_poll
     SYS_poll,
 #endif
-    SYS_ppoll,          SYS_recvmsg,      SYS_recvfrom,        SYS_sendmsg,       SYS_sendto,
-    SYS_bind,           SYS_connect,      SYS_listen,          SYS_accept4,       SYS_getsockopt,
-    SYS_setsockopt,     SYS_getsockname,  SYS_getpeername,     SYS_clock_gettime, SYS_getrandom,
-    SYS_gettid,         SYS_getpid,       SYS_futex,           SYS_brk,           SYS_mmap,
-    SYS_munmap,         SYS_mremap,       SYS_madvise,         SYS_mprotect,      SYS_rt_sigreturn,
-    SYS_rt_sigprocmask, SYS_rt_sigaction, SYS_restart_syscall, SYS_tgkill,        SYS_exit,
-    SYS_exit_group,
+    SYS_ppoll,        SYS_recvmsg,         SYS_recvfrom,
+    SYS_sendmsg,      SYS_sendto,          SYS_bind,
+    SYS_connect,      SYS_listen,          SYS_accept4,
+    SYS_getsockopt,   SYS_setsockopt,      SYS_getsockname,
+    SYS_getpeername,  SYS_clock_gettime,   SYS_getrandom,
+    SYS_gettid,       SYS_getpid,          SYS_futex,
+    SYS_brk,          SYS_munmap,          SYS_mremap,
+    SYS_madvise,      SYS_rt_sigreturn,    SYS_rt_sigprocmask,
+    SYS_rt_sigaction, SYS_restart_syscall, SYS_tgkill,
+    SYS_exit,         SYS_exit_group,
 };
 
 #define LOAD(field) BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, field))
@@ -97,11 +101,18 @@ static size_t make_filter(struct sock_filter *out)
         LOAD(nr),
     };
     /* The x32 calls of x86-64 have a bit of their own, so they match no number. Raw sockets are refused by the
-     * kernel: no capability. Executable memory and foreign families end us. */
+     * kernel: no capability. Anything else of socket, and executable memory, ends us. */
     const struct sock_filter tail[] = {
-        IF_EQ(SYS_socket, 0, 4),   LOAD(args[0]),
-        IF_EQ(AF_INET, 1, 0),      IF_EQ(AF_INET6, 0, 1),
-        RETURN(SECCOMP_RET_ALLOW), RETURN(SECCOMP_RET_KILL_PROCESS),
+        IF_EQ(SYS_socket, 2, 0),
+        IF_EQ(SYS_mmap, 4, 0),
+        IF_EQ(SYS_mprotect, 3, 5),
+        LOAD(args[0]), /* of socket */
+        IF_EQ(AF_INET, 4, 0),
+        IF_EQ(AF_INET6, 3, 2),
+        LOAD(args[2]), /* of mmap and mprotect */
+        BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, PROT_EXEC, 0, 1),
+        RETURN(SECCOMP_RET_KILL_PROCESS),
+        RETURN(SECCOMP_RET_ALLOW),
     };
     size_t n = 0;
     for (size_t i = 0; i < WH_ARRAY_LEN(head); i++)
