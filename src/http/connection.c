@@ -93,12 +93,14 @@ static int stash(wh_http_conn *c)
 {
     const char *p = c->view.p;
     int r = 0;
-    if (c->view.n == 0)
+    if (c->view.n == 0) {
         wh_http_buf_give_back(&c->in);
-    else if (c->in.len > 0 && p >= c->in.p && p < c->in.p + c->in.len)
+    } else if (c->in.len > 0 && p >= c->in.p && p < c->in.p + c->in.len) {
         wh_buf_consume(&c->in, (size_t)(p - c->in.p));
-    else
+    } else {
+        wh_buf_reset(&c->in); /* what was there is used up */
         r = wh_buf_append(&c->in, p, c->view.n);
+    }
     c->view = (wh_str){wh_buf_str(&c->in), c->in.len};
     return r;
 }
@@ -268,7 +270,7 @@ static void call_handler(wh_http_conn *c)
     c->server->options.handler(x, &x->request, c->server->options.user);
 }
 
-static void send_continue(wh_http_conn *c)
+void wh_http_conn_continue(wh_http_conn *c)
 {
     wh_http_exchange *x = &c->x;
     if (!x->continued && !x->begun && c->h1.expect_continue && c->view.n == 0)
@@ -293,7 +295,7 @@ static void begin_request(wh_http_conn *c)
         return;
     }
     c->reading_body = true;
-    send_continue(c);
+    wh_http_conn_continue(c);
 }
 
 /* Unless the first line is whole and names no version, as in a broken preface of HTTP/2. */
@@ -388,7 +390,7 @@ static bool step_body(wh_http_conn *c)
         x->callbacks.on_data(x, NULL, 0, x->user);
         return true;
     }
-    send_continue(c);
+    wh_http_conn_continue(c);
     wh_h1_event event;
     int r = feed(c, &event);
     if (r < 0) {

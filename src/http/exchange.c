@@ -191,6 +191,13 @@ static void begin(wh_http_exchange *x, int status, const char *content_type, int
     wh_assert(x->active);
     wh_assert(!x->begun);
     wh_assert(status >= 200 && status <= 999);
+    /* Who answers while it reads wants the body that the client holds back. */
+    if (!whole && !x->detached && x->callbacks.on_data != NULL) {
+        if (x->stream != NULL)
+            wh_h2_continue(x);
+        else
+            wh_http_conn_continue(c);
+    }
     x->begun = true;
     x->status = status;
     x->no_body = is_head(x) || status_has_no_body(status);

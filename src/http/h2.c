@@ -211,6 +211,9 @@ static int on_frame_send(nghttp2_session *session, const nghttp2_frame *frame, v
     wh_h2 *h2 = user;
     if (frame->hd.type == NGHTTP2_DATA)
         allow_windows(h2);
+    /* Behind the notice, never before it: its answer says that the notice was read. */
+    if (frame->hd.type == NGHTTP2_GOAWAY && h2->draining && !h2->told)
+        (void)nghttp2_submit_ping(session, NGHTTP2_FLAG_NONE, NULL);
     /* Errors that the client provokes cost as much as those that it makes itself. */
     if (frame->hd.type == NGHTTP2_RST_STREAM && frame->rst_stream.error_code != NGHTTP2_NO_ERROR)
         count_flood(h2, H2_RESET);
@@ -405,7 +408,6 @@ void wh_h2_drain(wh_http_conn *c)
     wh_h2 *h2 = c->h2;
     h2->draining = true;
     (void)nghttp2_submit_shutdown_notice(h2->session);
-    (void)nghttp2_submit_ping(h2->session, NGHTTP2_FLAG_NONE, NULL);
     wh_http_conn_kick(c);
 }
 

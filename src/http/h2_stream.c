@@ -200,6 +200,14 @@ void wh_h2_reset(wh_http_exchange *x)
         (void)nghttp2_submit_rst_stream(s->h2->session, NGHTTP2_FLAG_NONE, s->id, NGHTTP2_INTERNAL_ERROR);
 }
 
+void wh_h2_continue(wh_http_exchange *x)
+{
+    const wh_h2_stream *s = x->stream;
+    if (s->expect && !x->continued && !s->submitted && s->body_seen == 0 && !s->eof)
+        wh_h2_info(x, 100);
+    x->continued = true;
+}
+
 /* Breaks off what the handler may still own. */
 static void cut(wh_h2_stream *s)
 {
@@ -324,9 +332,7 @@ static void give_body(wh_h2_stream *s)
     wh_http_exchange *x = &s->x;
     if (!wh_http_wants_body(x))
         return;
-    if (s->expect && !x->continued && !x->begun && s->body_seen == 0 && !s->eof)
-        wh_h2_info(x, 100);
-    x->continued = true;
+    wh_h2_continue(x);
     if (s->in.len > 0) {
         size_t n = s->in.len;
         x->callbacks.on_data(x, s->in.p, n, x->user);
@@ -349,9 +355,8 @@ static void begin_request(wh_h2_stream *s)
     }
     if (s->head_over && (s->eof || s->h2->conn->server->options.streaming)) {
         call_handler(s);
-    } else if (s->head_over && s->expect && !s->x.continued) {
-        s->x.continued = true;
-        wh_h2_info(&s->x, 100);
+    } else if (s->head_over) {
+        wh_h2_continue(&s->x);
     }
 }
 

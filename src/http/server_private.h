@@ -87,7 +87,7 @@ struct wh_http_conn {
     wh_str view; /* what is to be used next: in `in`, or in the server's read buffer during a round */
     wh_buf out;
     size_t out_off; /* bytes of out that were sent */
-    bool chosen; /* which protocol it speaks */
+    bool chosen;    /* which protocol it speaks */
     bool kicked, in_pump, progress, dry, peer_eof, fin_seen, reading_body;
     size_t lingered, requests, waited_requests;
     struct wh_http_exchange x; /* of HTTP/1 */
@@ -131,6 +131,8 @@ void wh_http_conn_drain(wh_http_conn *c);           /* closes it as soon as no r
 int wh_http_conn_read_more(wh_http_conn *c);
 /* Takes what is at hand of a request's body that nobody wants. */
 void wh_http_conn_skip_body(wh_http_conn *c);
+/* Answers `Expect: 100-continue`, once, when that is still of use. */
+void wh_http_conn_continue(wh_http_conn *c);
 /* Tells a handler that is due to hear it that its client left. */
 void wh_http_tell_gone(wh_http_exchange *x);
 /* Tells a writer that may go on; true when it did. */
@@ -183,6 +185,7 @@ void wh_h2_begin(wh_http_exchange *x, int status, const char *content_type, int6
 int wh_h2_write(wh_http_exchange *x, const void *p, size_t n);
 void wh_h2_end(wh_http_exchange *x);
 void wh_h2_info(wh_http_exchange *x, int status);
+void wh_h2_continue(wh_http_exchange *x);
 void wh_h2_reset(wh_http_exchange *x); /* the answer is not whole */
 void wh_h2_touch(wh_http_exchange *x); /* something about its reading changed */
 size_t wh_h2_waiting(const wh_http_exchange *x);

@@ -24,6 +24,8 @@ class Server:
         if not PROGRAM.exists():
             pytest.skip(f"{PROGRAM} is not built")
         self.tls = "--tls" in options
+        self.stopped = False  # a test has seen its end
+        self.sanitized = b"__asan_init" in PROGRAM.read_bytes()  # freed memory is kept then
         self.process = subprocess.Popen([PROGRAM, "--listen", "127.0.0.1:0", *map(str, options)],
                                         stdout=subprocess.PIPE, text=True)
         line = self.process.stdout.readline()
@@ -35,6 +37,8 @@ class Server:
         return self
 
     def __exit__(self, *_):
+        if self.stopped:
+            return
         alive = self.process.poll() is None
         self.process.terminate()
         code = self.process.wait(timeout=10)
