@@ -554,7 +554,8 @@ static wh_time time_of(const wh_http_conn *c, wh_http_wait wait)
     }
 }
 
-/* A head has one deadline from its first byte on, and streams are looked at from time to time; bodies and answers have one between two signs of progress. */
+/* A head has one deadline from its first byte on; bodies and answers have one between two signs of progress; streams
+ * are looked at from time to time. */
 static void update_timer(wh_http_conn *c)
 {
     wh_http_wait wait = wait_of(c);

@@ -184,20 +184,43 @@ static void check_output(wh_http_conn *c)
         wh_http_conn_break(c);
 }
 
-/* Decides how the answer is framed, and writes its head. */
+static void begin_h1(wh_http_exchange *x, const char *content_type, int64_t length, bool whole)
+{
+    wh_http_conn *c = x->conn;
+    if (!x->body_over && whole)
+        wh_http_conn_skip_body(c);
+    if (!x->body_over && (whole || x->callbacks.on_data == NULL))
+        x->close = true; /* what is left of the request is not worth reading */
+    bool unframed = length < 0 && !x->no_body;
+    x->chunked = unframed && c->h1.minor > 0;
+    if (unframed && !x->chunked)
+        x->close = true;
+    if (c->server != NULL && c->server->draining)
+        x->close = true;
+    put_head(x, content_type, length, whole && !x->no_body ? (size_t)length : 0);
+    check_output(c);
+}
+
+/* Who answers while it reads wants the body that the client holds back. */
+static void ask_for_body(wh_http_exchange *x)
+{
+    if (x->callbacks.on_data == NULL)
+        return;
+    if (x->stream != NULL)
+        wh_h2_continue(x);
+    else
+        wh_http_conn_continue(x->conn);
+}
+
+/* Decides how the answer is framed, and writes its head. `whole`: the body follows at once. */
 static void begin(wh_http_exchange *x, int status, const char *content_type, int64_t length, bool whole)
 {
-    wh_http_conn *c = conn_of(x);
     wh_assert(x->active);
     wh_assert(!x->begun);
-    wh_assert(status >= 200 && status <= 999);
-    /* Who answers while it reads wants the body that the client holds back. */
-    if (!whole && !x->detached && x->callbacks.on_data != NULL) {
-        if (x->stream != NULL)
-            wh_h2_continue(x);
-        else
-            wh_http_conn_continue(c);
-    }
+    wh_assert(status >= 200);
+    wh_assert(status <= 999);
+    if (!whole && !x->detached)
+        ask_for_body(x);
     x->begun = true;
     x->status = status;
     x->no_body = is_head(x) || status_has_no_body(status);
@@ -207,19 +230,10 @@ static void begin(wh_http_exchange *x, int status, const char *content_type, int
         x->has_left = true;
         x->left = (uint64_t)length;
     }
-    if (x->stream != NULL) {
+    if (x->stream != NULL)
         wh_h2_begin(x, status, content_type, length, whole && (x->no_body || length == 0));
-        return;
-    }
-    if (!x->body_over && whole)
-        wh_http_conn_skip_body(c);
-    if (!x->body_over && (whole || x->callbacks.on_data == NULL))
-        x->close = true; /* what is left of the request is not worth reading */
-    x->chunked = length < 0 && !x->no_body && c->h1.minor > 0;
-    x->close =
-        x->close || (c->server != NULL && c->server->draining) || (length < 0 && !x->no_body && !x->chunked);
-    put_head(x, content_type, length, whole && !x->no_body ? (size_t)length : 0);
-    check_output(c);
+    else
+        begin_h1(x, content_type, length, whole);
 }
 
 void wh_http_info(wh_http_exchange *x, int status)

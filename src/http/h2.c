@@ -76,7 +76,7 @@ static int on_begin_frame(nghttp2_session *session, const nghttp2_frame_hd *hd, 
     wh_h2 *h2 = user;
     if (hd->type != NGHTTP2_CONTINUATION)
         h2->in_head = hd->type == NGHTTP2_HEADERS && (hd->flags & NGHTTP2_FLAG_END_HEADERS) == 0;
-    /* RFC 9113 5.1.1: stream identifiers only grow. The library passes over a block for a stream that it does not know. */
+    /* RFC 9113 5.1.1: identifiers only grow. The library passes over a block for a stream that it does not know. */
     if (hd->type == NGHTTP2_HEADERS && hd->stream_id % 2 == 1 && hd->stream_id < h2->last_id &&
         nghttp2_session_find_stream(session, hd->stream_id) == NULL)
         end_session(h2, NGHTTP2_PROTOCOL_ERROR, "h2-stream-id");

@@ -147,6 +147,18 @@ static int check_target(wh_h2_stream *s, const special *sp)
     return 0;
 }
 
+static int read_length(wh_h2_stream *s, wh_str value, int64_t *ret)
+{
+    uint64_t length = 0;
+    auto_free char *text = wh_xstrndup(value.p, value.n);
+    if (wh_parse_u64(text, INT64_MAX, &length) < 0)
+        return refuse(s, 400, "content-length");
+    if (length > s->x.conn->server->options.body_bytes_max)
+        return refuse(s, 413, "body-size");
+    *ret = (int64_t)length;
+    return 0;
+}
+
 int wh_h2_head_read(wh_h2_stream *s)
 {
     /* Room for the cookies first: afterwards nothing may move. */
@@ -162,14 +174,9 @@ int wh_h2_head_read(wh_h2_stream *s)
         r = check_authority(s, &sp);
     if (r < 0)
         return r;
-    uint64_t length = 0;
-    if (sp.length.p != NULL) {
-        auto_free char *text = wh_xstrndup(sp.length.p, sp.length.n);
-        if (wh_parse_u64(text, INT64_MAX, &length) < 0)
-            return refuse(s, 400, "content-length");
-        if (length > s->x.conn->server->options.body_bytes_max)
-            return refuse(s, 413, "body-size");
-    }
+    int64_t length = s->eof ? 0 : -1;
+    if (sp.length.p != NULL && read_length(s, sp.length, &length) < 0)
+        return -EBADMSG;
     const char *mark = memchr(sp.path.p, '?', sp.path.n);
     size_t path_n = mark == NULL ? sp.path.n : (size_t)(mark - sp.path.p);
     wh_http_head head = {.method = sp.method,
@@ -180,9 +187,7 @@ int wh_h2_head_read(wh_h2_stream *s)
                          .fields = s->fields,
                          .n_fields = count,
                          .version = 20,
-                         .length = s->eof                ? 0
-                                   : sp.length.p != NULL ? (int64_t)length
-                                                         : -1};
+                         .length = length};
     r = wh_http_request_set(&s->x, &head);
     return r == 0 ? 0 : refuse(s, r == -EBADMSG ? 400 : 503, r == -EBADMSG ? "path" : "memory");
 }

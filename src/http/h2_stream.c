@@ -360,20 +360,25 @@ static void begin_request(wh_h2_stream *s)
     }
 }
 
+/* The rest of a request turned out to be bad while its handler works. */
+static void refuse_late(wh_h2_stream *s)
+{
+    if (!s->x.active || s->x.detached)
+        return;
+    if (s->x.begun)
+        cut(s);
+    else
+        refuse(s, s->refuse, s->rule);
+}
+
 void wh_h2_stream_serve(wh_h2_stream *s)
 {
     wh_http_exchange *x = &s->x;
-    const wh_http_conn *c = s->h2->conn;
-    if (c->state != HTTP_DEAD && !s->closed) {
-        if (!s->called)
-            begin_request(s);
-        else if (s->refuse != 0 && x->active && !x->detached) {
-            if (x->begun)
-                cut(s);
-            else
-                refuse(s, s->refuse, s->rule);
-        }
-    }
+    bool open = s->h2->conn->state != HTTP_DEAD && !s->closed;
+    if (open && !s->called)
+        begin_request(s);
+    else if (open && s->refuse != 0)
+        refuse_late(s);
     if (x->gone_due)
         wh_http_tell_gone(x);
     if (x->active && !x->detached)

@@ -15,7 +15,7 @@ static bool has_dot_segment(const char *path)
     return false;
 }
 
-/* Decodes into `out`, which holds raw.n + 1 bytes. An encoded slash is refused, or left as it is: it is never a slash. */
+/* Decodes into `out`, which holds raw.n + 1 bytes. An encoded slash is never a slash: refused, or left as it is. */
 static int decode(wh_str raw, bool keep_slash, char *out)
 {
     size_t n = 0;
