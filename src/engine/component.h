@@ -77,12 +77,16 @@ typedef struct wh_component_callbacks {
     void (*on_head)(void *user, unsigned status, const wh_component_field *fields, size_t n);
     /* Takes all n bytes. false: no more until wh_component_credit. */
     bool (*on_body)(void *user, const void *p, size_t n);
-    /* The end of the call. outcome->end WH_END_OK: the answer is complete (or, without a head before, the guest gave
-     * none: an error to the client). Else why the instance died. */
+    /* The end of the call. outcome->end WH_END_OK: the answer is complete; without a head before, the guest gave
+     * none, and msg says why (its own error code, say): an error to the client. WH_END_TRAP with WH_TRAP_HOST
+     * behind a head: the answer's body broke off, or is longer or shorter than its content-length; the instance
+     * may live on. Else why the instance died, and what came of the answer is not whole. */
     void (*on_end)(void *user, const wh_outcome *outcome, const wh_component_field *trailers, size_t n);
     /* The instance took some of the request body: less than `queued` bytes wait now. */
     void (*on_taken)(void *user, size_t queued);
-    /* Any thread: something can go on; poll `instance_user`'s instance soon. Enqueue and signal, no more. */
+    /* Any thread: something can go on; poll `instance_user`'s instance soon. Enqueue and signal, no more. At most
+     * once between two polls. None is under way or will come once wh_component_instance_free has returned, so that
+     * must not be called under a lock which this takes. */
     void (*wake)(void *instance_user);
 } wh_component_callbacks;
 
@@ -103,20 +107,24 @@ typedef struct wh_component_config {
     char *const *args, *const *env; /* NULL-terminated; NULL: none */
     const wh_component_dir *dirs;
     size_t n_dirs;
-    int stdin_fd; /* -1: at its end */
-    /* Output of the guest, streams 1 and 2; NULL: to those descriptors. */
+    int stdin_fd; /* -1: at its end. Borrowed; read by a thread of its own, from the guest's first read on */
+    /* Output of the guest, streams 1 and 2; NULL: to those descriptors. Takes all: 0, or a negative errno. */
     int (*write)(void *user, int stream, const void *p, size_t n);
     void *write_user;
     const wh_component_net *net;       /* NULL: no sockets, no names */
     const wh_component_egress *egress; /* NULL: no outgoing requests */
     const wh_component_callbacks *callbacks;
     wh_guest_limits limits;
-    uint32_t deadline_ticks; /* of each stretch of guest code without a wait; 0: none (profile pod) */
-    uint32_t calls_at_once;  /* per instance, 0.3 only; 0: 16 */
+    uint32_t
+        deadline_ticks; /* of each stretch of guest code without a wait; 0: none (profile pod). At each tick
+                                a guest that computes makes room: its poll returns PENDING, and it is woken */
+    uint32_t calls_at_once; /* per instance, 0.3 only; 0: 16 */
 } wh_component_config;
 
 /* `fd` is an authenticated file compiled with WH_PROFILE_CM; borrowed. The configuration and all it points to must
- * outlive the component. -ENOENT names the imports that nobody offers, -ENOEXEC: exports neither kind. */
+ * outlive the component. -ENOENT names an import that nobody offers, -ENOEXEC: exports neither kind, -ESTALE: for
+ * another version or profile, -EBADMSG: no such file. Where /proc is not there, the initial memory of the guest is
+ * copied once (memfd_create). */
 int wh_component_load(wh_engine *engine, int fd, const wh_component_config *config, wh_component **ret,
                       wh_err *err);
 void wh_component_free(wh_component *component);
@@ -134,6 +142,7 @@ bool wh_component_instance_free_slot(const wh_component_instance *instance);
 uint32_t wh_component_instance_calls(const wh_component_instance *instance);  /* begun so far */
 uint64_t wh_component_instance_memory(const wh_component_instance *instance); /* bytes of linear memory */
 
+/* -EINVAL: method, authority or path are none; -EPIPE: the instance has ended. */
 int wh_component_begin(wh_component_instance *instance, const wh_component_head *head, void *user,
                        wh_component_call **ret, wh_err *err);
 /* Copies n bytes of the request body. Returns how many wait in all: above 64 KiB stop until on_taken. */
@@ -144,11 +153,14 @@ void wh_component_abort(
     wh_component_call *call); /* the client is gone; no further callback. The instance is spent */
 
 typedef enum { WH_COMPONENT_IDLE, WH_COMPONENT_PENDING, WH_COMPONENT_DEAD } wh_component_state;
-/* Runs what can run. IDLE: no call is open. DEAD: trapped, deadline, limit: free it. */
+/* Runs what can run. IDLE: no call is open, and the guest does nothing any more. PENDING: a call is open, or the guest
+ * goes on behind its last answer: the caller decides for how long. DEAD: trapped, deadline, limit: free it. The first
+ * poll instantiates; where the pool or the memory is exhausted that is a death with WH_TRAP_OUT_OF_MEMORY. */
 wh_component_state wh_component_poll(wh_component_instance *instance);
 
 /* ---- commands ---- */
-/* Begins wasi:cli/run; then poll until IDLE (outcome: WH_END_OK or WH_END_EXIT with the code) or DEAD. */
+/* Begins wasi:cli/run; then poll until IDLE or DEAD. The outcome is WH_END_OK, or WH_END_EXIT with the code (0.2 and
+ * 0.3 know 0 and 1 only; a guest that exits leaves its instance DEAD), or why it died. */
 int wh_component_run(wh_component_instance *instance, wh_err *err);
 void wh_component_outcome(const wh_component_instance *instance, wh_outcome *ret);
 

@@ -4,6 +4,7 @@
 #include "harness.h"
 #include "prepare/component.h"
 #include "prepare/prepare.h"
+#include "prepare/reader.h"
 
 #define PREAMBLE "\0asm\15\0\1\0"
 
@@ -174,6 +175,36 @@ TEST(every_cut_is_an_error_or_a_shorter_component)
         if (rc == 0)
             wh_component_outline_done(&o);
     }
+}
+
+/* A component with n imports of functions named "", five bytes each. */
+static int parse_imports(uint32_t n)
+{
+    size_t content = 3 + (size_t)n * 5;
+    auto_free uint8_t *wasm = calloc(1, 8 + 5 + content);
+    uint8_t *p = wasm;
+    memcpy(p, PREAMBLE, 8);
+    p += 8;
+    *p++ = 10;
+    for (int k = 0; k < 4; k++)
+        *p++ = (uint8_t)((content >> (7 * k) & 0x7f) | (k < 3 ? 0x80 : 0));
+    for (int k = 0; k < 3; k++)
+        *p++ = (uint8_t)((n >> (7 * k) & 0x7f) | (k < 2 ? 0x80 : 0));
+    for (uint32_t i = 0; i < n; i++, p += 5)
+        memcpy(p, "\0\1f\1\0", 5);
+    wh_component_outline o;
+    int rc = wh_component_outline_parse(wasm, (size_t)(p - wasm), &o, NULL);
+    if (rc == 0) {
+        CHECK_INT(o.n_imports, ==, n);
+        wh_component_outline_done(&o);
+    }
+    return rc;
+}
+
+TEST(a_limit_of_names)
+{
+    CHECK_INT(parse_imports(WH_WASM_NAMES_MAX), ==, 0);
+    CHECK_INT(parse_imports(WH_WASM_NAMES_MAX + 1), ==, -EBADMSG);
 }
 
 TEST(what_is_malformed)

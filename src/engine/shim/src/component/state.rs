@@ -24,6 +24,7 @@ use super::{Deadline, Template, runtime};
 
 const MEMORY_BYTES_MAX: u64 = 4 << 30;
 const TABLE_ELEMS_MAX: u64 = 1_000_000;
+const HANDLES_MAX: usize = 10_000; // streams, fields, files ... that a guest may hold; one more is a trap
 const WRITE_BYTES: usize = 64 << 10; // of one write to a standard stream
 
 pub struct State {
@@ -297,9 +298,11 @@ fn make_wasi(template: &Template) -> wasmtime::Result<WasiCtx> {
 
 pub fn new_store(template: &Arc<Template>, shared: &Arc<Shared>) -> wasmtime::Result<Store<State>> {
     let limits = &template.config().limits;
+    let mut table = ResourceTable::new();
+    table.set_max_capacity(HANDLES_MAX);
     let state = State {
         wasi: make_wasi(template)?,
-        table: ResourceTable::new(),
+        table,
         net: template.net.clone(),
         epochs: template.epochs,
         http: WasiHttpCtx::new(),
