@@ -17,6 +17,7 @@
 #define RETRY_FIRST (50 * WH_MSEC)
 #define RETRY_MAX (5 * WH_SEC)
 #define WATCH (15 * WH_SEC)
+#define CLUSTER_MAX 16 /* networks */
 
 static WH_METRIC(refused, WH_COUNTER, "wherry_network_refused_total",
                  "Connections and listeners that netd refused to pods.", NULL);
@@ -50,6 +51,8 @@ struct wh_network {
     char *netd_program, *state_dir;
     side host, shared;
     pod *pods;
+    wh_egress_rule cluster[CLUSTER_MAX]; /* its networks, open to pods */
+    size_t n_cluster;
     int netlink; /* in the pods' namespace; -1: HOST mode */
     wh_addresses *addresses;
 };
@@ -70,17 +73,21 @@ static void said_done(wh_netd_pod *said)
     *said = (wh_netd_pod){0};
 }
 
-static void said_copy(wh_netd_pod *to, const wh_netd_pod *from)
+static void said_copy(const wh_network *network, wh_netd_pod *to, const wh_netd_pod *from)
 {
+    size_t more = from->closed ? 0 : network->n_cluster;
     uint16_t *ports = wh_xcalloc(from->n_ports, sizeof(*ports));
-    wh_egress_rule *rules = wh_xcalloc(from->n_rules, sizeof(*rules));
+    wh_egress_rule *rules = wh_xcalloc(from->n_rules + more, sizeof(*rules));
     if (from->n_ports > 0)
         memcpy(ports, from->ports, from->n_ports * sizeof(*ports));
     for (size_t i = 0; i < from->n_rules; i++) {
         rules[i] = from->rules[i];
         rules[i].host = from->rules[i].host == NULL ? NULL : wh_xstrdup(from->rules[i].host);
     }
+    if (more > 0)
+        memcpy(rules + from->n_rules, network->cluster, more * sizeof(*rules));
     *to = *from;
+    to->n_rules += more;
     to->id = NULL;
     to->addresses = NULL;
     to->n_addresses = 0;
@@ -224,6 +231,30 @@ static void side_init(side *s, wh_network *network, const char *socket_name)
     *s = (side){.network = network, .socket_name = socket_name, .namespace_fd = -1, .delay = RETRY_FIRST};
 }
 
+static int read_cluster(wh_network *network, const char *cidrs, wh_err *err)
+{
+    wh_str rest = wh_str_of(cidrs), item;
+    while (cidrs != NULL && wh_str_split(&rest, ',', &item)) {
+        wh_egress_rule rule = {0};
+        wh_str host, text = wh_str_trim(item);
+        uint64_t prefix = 0;
+        if (text.n == 0)
+            continue;
+        bool ok = wh_str_split(&text, '/', &host) && host.n > 0 && network->n_cluster < CLUSTER_MAX;
+        auto_free char *ip = wh_xstrndup(ok ? host.p : "", ok ? host.n : 0);
+        auto_free char *bits = wh_xstrndup(text.n == 0 ? "" : text.p, text.n);
+        ok = ok && wh_addr_parse(ip, 0, &rule.net, NULL) == 0 && wh_addr_port(&rule.net) == 0 &&
+             wh_parse_u64(bits, rule.net.sa.sa_family == AF_INET ? 32 : 128, &prefix) == 0;
+        if (!ok)
+            return wh_fail(err, -EINVAL,
+                           "'%.*s' is no network of the cluster; up to %d like 10.244.0.0/16 are.",
+                           WH_STR_ARG(item), CLUSTER_MAX);
+        rule.prefix = (unsigned)prefix;
+        network->cluster[network->n_cluster++] = rule;
+    }
+    return 0;
+}
+
 /* -EINVAL is the caller's mistake; for all else there is the host's network. */
 static int shared_start(wh_network *network, char **ret_weaker, wh_err *err)
 {
@@ -265,6 +296,11 @@ int wh_network_new(wh_loop *loop, const wh_network_options *options, wh_network 
     side_init(&network->shared, network, "netd.sock");
     char *weaker = NULL;
     wh_err why = {0};
+    rc = read_cluster(network, options->cluster_cidrs, err);
+    if (rc < 0) {
+        wh_network_free(network);
+        return rc;
+    }
     rc = options->mode == WH_NETWORK_SHARED ? shared_start(network, &weaker, &why) : 0;
     network->options.cluster_cidrs = NULL; /* the caller's */
     if (rc == -EINVAL && network->addresses == NULL) {
@@ -400,7 +436,7 @@ int wh_network_pod_add(wh_network *network, const wh_netd_pod *given, bool host_
     if (new)
         p = pod_new(network, given->id, host_network);
     said_done(&p->said);
-    said_copy(&p->said, given);
+    said_copy(network, &p->said, given);
     if (p->side == &network->host && p->said.resolv_conf == NULL) {
         char *text = NULL;
         if (wh_read_file(AT_FDCWD, "/etc/resolv.conf", WH_NETD_TEXT_MAX, &text, NULL, NULL) == 0)

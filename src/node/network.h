@@ -17,8 +17,8 @@ typedef struct wh_network_options {
     wh_network_mode mode;
     wh_addr cidr4, cidr6; /* of pods; len 0: none of that family */
     unsigned prefix4, prefix6;
-    /* Networks, with commas between, where pods are known by their own addresses; elsewhere they go as the node.
-     * NULL: cidr4 and cidr6 only. */
+    /* Networks of the cluster's pods and Services, with commas between: open to pods that are not `closed`, and pods
+     * are known there by their own addresses; elsewhere they go as the node. NULL: cidr4 and cidr6 only. */
     const char *cluster_cidrs;
     wh_addr host_address; /* that listeners of pods in HOST mode bind to; len 0: all addresses */
     const char *netd_program;

@@ -439,6 +439,44 @@ TEST(a_cidr_without_room_is_refused)
     CHECK_OK(wh_rm_rf(AT_FDCWD, dir, NULL), NULL);
 }
 
+TEST(the_networks_of_the_cluster_are_open)
+{
+    rig r = {0};
+    wh_err err = {0};
+    char a[2][WH_ADDR_TEXT_MAX];
+    wh_addr addresses[2];
+    size_t n = 0;
+    runner from_a;
+    own_machine();
+    wh_network_options o = shared_options();
+    o.cluster_cidrs = "10.244.0.0/16, fd00::/16 ,";
+    rig_start(&r, WH_NETWORK_SHARED, o);
+    CHECK_INT(wh_network_mode_of(r.network), ==, WH_NETWORK_SHARED);
+    add_pod(&r, "a", a);
+    runner_init(&from_a, &r, "a");
+    CHECK_INT(runner_connect(&from_a, &r, "10.243.1.1", 80), ==, -EACCES);
+    CHECK_INT(runner_connect(&from_a, &r, "10.244.9.9", 80), !=,
+              -EACCES); /* nobody is there, but it may ask */
+    CHECK_INT(runner_connect(&from_a, &r, "fd00:9::1", 80), !=, -EACCES);
+    const wh_netd_pod closed = {.id = "a", .closed = true};
+    CHECK_OK(wh_network_pod_add(r.network, &closed, false, addresses, &n, &err), &err);
+    CHECK_INT(runner_connect(&from_a, &r, "10.244.9.9", 80), ==, -EACCES);
+    wh_netd_client_free(from_a.client);
+    rig_done(&r);
+    static const char *const wrong[] = {"10.244.0.0", "10.244.0.0/33", "x/8",
+                                        "/8",         "10.0.0.0:80/8", "10.0.0.0/8/8"};
+    for (size_t i = 0; i < WH_ARRAY_LEN(wrong); i++) {
+        wh_network *network = NULL;
+        wh_loop *loop = NULL;
+        char *weaker = NULL;
+        o.cluster_cidrs = wrong[i];
+        o.netd_program = o.state_dir = "/tmp";
+        CHECK_OK(wh_loop_new(&loop, &err), &err);
+        CHECK_ERR(wh_network_new(loop, &o, &network, &weaker, &err), -EINVAL, &err, "network of the cluster");
+        wh_loop_free(loop);
+    }
+}
+
 TEST(without_namespaces_pods_are_on_the_host)
 {
     rig r = {0};
