@@ -21,7 +21,7 @@
 
 static struct {
     const char *manifests, *kubeconfig, *bootstrap, *name, *ip, *logs, *listen, *healthz, *client_ca,
-        *log_level, *log_format, *cgroup, *auth_file, *registries, *network, *cluster_domain;
+        *log_level, *log_format, *cgroup, *auth_file, *registries, *network, *cluster_cidrs, *cluster_domain;
     uint64_t max_pods, api_qps, log_bytes, log_files;
     wh_strv labels, taints, pod_cidrs, cluster_dns;
 } opt = {.listen = ":10250",
@@ -59,6 +59,8 @@ static const wh_opt options[] = {
      "Give pods addresses of their own in one shared namespace, or the host's (shared for root, else host)"},
     {"pod-cidr", 0, WH_OPT_LIST, &opt.pod_cidrs, "CIDR",
      "Addresses of pods, one range a family (the Node's podCIDRs; without a cluster 10.88.0.0/16)"},
+    {"cluster-cidr", 0, WH_OPT_STR, &opt.cluster_cidrs, "CIDR[,CIDR...]",
+     "Networks of the cluster's pods and Services: open to pods, which keep their addresses there"},
     {"cluster-dns", 0, WH_OPT_LIST, &opt.cluster_dns, "ADDRESS", "DNS server of the cluster, for pods"},
     {"cluster-domain", 0, WH_OPT_STR, &opt.cluster_domain, "DOMAIN",
      "DNS domain of the cluster (cluster.local)"},
@@ -243,6 +245,7 @@ static int fill_network(wh_network_options *network, wh_err *err)
         return wh_fail(err, -EINVAL, "--network takes shared or host, not '%s'.", mode);
     network->mode = wh_streq(mode, "shared") ? WH_NETWORK_SHARED : WH_NETWORK_HOST;
     network->netd_uid = geteuid() == 0 ? 65534 : geteuid();
+    network->cluster_cidrs = opt.cluster_cidrs;
     if (opt.pod_cidrs == NULL && (opt.kubeconfig != NULL || opt.bootstrap != NULL))
         return 0; /* the cluster gives them */
     for (char *const *cidr = opt.pod_cidrs != NULL ? opt.pod_cidrs : defaults; *cidr != NULL; cidr++) {
