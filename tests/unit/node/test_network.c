@@ -625,3 +625,43 @@ TEST(another_machine_and_pods)
     close(fds[1]);
     rig_done(&r);
 }
+
+/* What the namespace itself forbids and allows, to a process with no capability in it. */
+static int sockets_inside(int ready)
+{
+    wh_addr addr;
+    (void)ready;
+    if (setresuid(65534, 65534, 65534) < 0)
+        return 1;
+    /* Data with the first packet would connect past connect(). */
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    (void)wh_addr_parse("10.244.3.2", 81, &addr, NULL);
+    if (sendto(fd, "x", 1, MSG_FASTOPEN | MSG_NOSIGNAL, &addr.sa, addr.len) >= 0 || errno != EOPNOTSUPP)
+        return 2;
+    (void)wh_addr_parse("10.244.3.2", 79, &addr, NULL);
+    if (bind(fd, &addr.sa, addr.len) < 0)
+        return 3;
+    close(fd);
+    fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    (void)wh_addr_parse("10.244.3.99", 79, &addr, NULL); /* nobody's */
+    if (bind(fd, &addr.sa, addr.len) == 0 || errno != EADDRNOTAVAIL)
+        return 4;
+    close(fd);
+    return socket(AF_INET, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_ICMP) >= 0 ? 5 : 0;
+}
+
+TEST(the_namespace_keeps_its_rules)
+{
+    rig r = {0};
+    char a[2][WH_ADDR_TEXT_MAX];
+    int ready = -1;
+    own_machine();
+    if (netd_uid == 0)
+        SKIP("a second user is needed");
+    rig_start(&r, WH_NETWORK_SHARED, shared_options());
+    add_pod(&r, "a", a);
+    auto_free char *netns = wh_path_join(r.dir, "netns");
+    CHECK_INT(wait_code(elsewhere(netns, sockets_inside, &ready)), ==, 0);
+    close(ready);
+    rig_done(&r);
+}
