@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Shared by the files of the HTTP server: server.c listens, connection.c moves bytes, request.c reads what was asked,
+/* Shared by the files of the HTTP server: server.c listens, connection.c moves bytes,
+ * connection_h1.c speaks HTTP/1, request.c reads what was asked,
  * exchange.c answers, h2.c speaks HTTP/2. */
 #pragma once
 
@@ -127,16 +128,23 @@ void wh_http_conn_kick(wh_http_conn *c);
 void wh_http_conn_refuse(wh_http_conn *c, int status, const char *rule);
 size_t wh_http_conn_waiting(const wh_http_conn *c); /* bytes to be sent */
 void wh_http_conn_drain(wh_http_conn *c);           /* closes it as soon as no request is open */
-/* Reads what can be read into c->view, which is empty; 1: there is something; 0: not now; -1: the connection broke. */
+/* Reads behind what is left of c->view; 1: there is more now; 0: not yet; -1: the connection broke. */
 int wh_http_conn_read_more(wh_http_conn *c);
-/* Takes what is at hand of a request's body that nobody wants. */
-void wh_http_conn_skip_body(wh_http_conn *c);
-/* Answers `Expect: 100-continue`, once, when that is still of use. */
-void wh_http_conn_continue(wh_http_conn *c);
+/* As read(2) on the plain bytes, with a negative errno. */
+ssize_t wh_http_conn_read(wh_http_conn *c, void *p, size_t n);
 /* Tells a handler that is due to hear it that its client left. */
 void wh_http_tell_gone(wh_http_exchange *x);
 /* Tells a writer that may go on; true when it did. */
 bool wh_http_tell_writable(wh_http_exchange *x, size_t waiting);
+
+/* ---- connection_h1.c ---- */
+bool wh_http_h1_reading(wh_http_conn *c);
+bool wh_http_h1_handling(wh_http_conn *c);
+bool wh_http_h1_upgraded(wh_http_conn *c);
+/* Takes what is at hand of a request's body that nobody wants. */
+void wh_http_conn_skip_body(wh_http_conn *c);
+/* Answers `Expect: 100-continue`, once, when that is still of use. */
+void wh_http_conn_continue(wh_http_conn *c);
 
 /* ---- server.c ---- */
 void wh_http_server_conn_gone(wh_http_server *server);

@@ -726,6 +726,50 @@ TEST(a_paused_body_stops_the_client)
     stop(f);
 }
 
+static void on_stuttering_data(wh_http_exchange *x, const void *p, size_t n, void *user)
+{
+    on_stream_data(x, p, n, user);
+    if (n > 0)
+        wh_http_pause(x, true);
+}
+
+/* What was read and could not be given away is kept, and given once. */
+TEST(a_body_that_stutters_comes_whole)
+{
+    static const wh_http_stream_callbacks stuttering = {.on_data = on_stuttering_data};
+    stream s = {.hold = true};
+    fixture *f = start_stream(&s, NULL);
+    int fd = dial(f);
+    say(fd, "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n");
+    spin(f, 20 * WH_MSEC);
+    wh_http_watch(f->held, &stuttering, &s);
+    wh_buf sent, all;
+    wh_buf_init(&sent, 1UL << 20);
+    wh_buf_init(&all, 1UL << 20);
+    for (unsigned i = 0; i < 20000; i++) {
+        (void)wh_buf_printf(&all, "%x.", i);
+        (void)wh_buf_printf(&sent, "%x\r\n%x.\r\n", (unsigned)snprintf(NULL, 0, "%x.", i), i);
+    }
+    (void)wh_buf_puts(&sent, "0\r\n\r\n");
+    size_t off = 0;
+    wh_time end = wh_mono_now() + 20 * WH_SEC;
+    while (s.eofs == 0 && wh_mono_now() < end) {
+        ssize_t n = write(fd, sent.p + off, WH_MIN(sent.len - off, (size_t)70001));
+        off += n > 0 ? (size_t)n : 0;
+        CHECK_INT(wh_loop_once(f->loop, 0), ==, 0);
+        wh_http_pause(f->held, false);
+    }
+    CHECK_INT(s.eofs, ==, 1);
+    CHECK_STR(wh_buf_str(&f->data), wh_buf_str(&all));
+    wh_http_replyf(f->held, 200, "done");
+    auto_free char *answer = receive(f, fd, "done");
+    CHECK_CONTAINS(answer, "200 OK");
+    wh_buf_done(&sent);
+    wh_buf_done(&all);
+    close(fd);
+    stop(f);
+}
+
 TEST(a_bad_or_late_body_is_refused_while_the_handler_reads)
 {
     wh_http_server_options tune = {.body_timeout = 60 * WH_MSEC, .body_bytes_max = 10};
