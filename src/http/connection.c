@@ -20,7 +20,7 @@ ssize_t wh_http_conn_read(wh_http_conn *c, void *p, size_t n)
     if (c->tls != NULL)
         return c->tls_ops->read(c->tls, p, n);
     do
-        r = read(c->fd, p, n);
+        r = recv(c->fd, p, n, 0);
     while (r < 0 && errno == EINTR);
     c->dry = r < 0 || ((size_t)r < n && !c->fin_seen);
     return r < 0 ? -errno : r;
@@ -237,7 +237,7 @@ static bool step_closing(wh_http_conn *c)
 static bool step_linger(wh_http_conn *c)
 {
     /* Past TLS: what comes is only thrown away. */
-    ssize_t n = read(c->fd, c->server->scratch, HTTP_READ_BYTES);
+    ssize_t n = recv(c->fd, c->server->scratch, HTTP_READ_BYTES, 0);
     if (n < 0 && errno == EINTR)
         return true;
     if (n < 0 && errno == EAGAIN)

@@ -192,7 +192,8 @@ static bool step_answered(wh_http_conn *c)
 {
     if (wh_http_conn_waiting(c) > 0)
         return false; /* the next request waits until this answer is out */
-    wh_http_conn_skip_body(c);
+    if (!c->x.body_over)
+        wh_http_conn_skip_body(c);
     bool close = c->x.close || !c->x.body_over;
     wh_http_exchange_reset(&c->x);
     wh_http_buf_give_back(&c->out);

@@ -108,7 +108,7 @@ const wh_h1_field *wh_http_trailers(const wh_http_exchange *x, size_t *ret_n)
 
 static bool is_head(const wh_http_exchange *x)
 {
-    return strcmp(x->request.method, "HEAD") == 0;
+    return x->request.method[0] == 'H' && strcmp(x->request.method, "HEAD") == 0;
 }
 
 static bool status_has_no_body(int status)
@@ -140,9 +140,9 @@ static char *put_length(char *to, uint64_t n)
 /* What we write ourselves, all lines together, and 200's status line. */
 #define HEAD_BYTES_MAX 192
 
-/* length: of the body, or -1 when it is not known beforehand. The head is written in one go, with room for `body` bytes
- * behind it. */
-static void put_head(wh_http_exchange *x, const char *content_type, int64_t length, size_t body)
+/* length: of the body, or -1 when it is not known beforehand. The head, and the body when it is here, are written
+ * in one go. */
+static void put_head(wh_http_exchange *x, const char *content_type, int64_t length, wh_str body)
 {
     wh_http_conn *c = conn_of(x);
     wh_buf *out = &c->out;
@@ -151,14 +151,14 @@ static void put_head(wh_http_exchange *x, const char *content_type, int64_t leng
         type_n = 0;
     bool usual = x->status == 200;
     if ((!usual && wh_h1_write_status(out, x->status) < 0) ||
-        wh_buf_reserve(out, HEAD_BYTES_MAX + x->fields.len + type_n + body) < 0)
+        wh_buf_reserve(out, HEAD_BYTES_MAX + x->fields.len + type_n + body.n) < 0)
         return;
     char *to = out->p + out->len;
     if (usual)
         to = PUT_TEXT(to, "HTTP/1.1 200 OK\r\n");
+    to = put(to, wh_http_date_line(c->loop), WH_HTTP_DATE_LINE_BYTES);
     if (x->fields.len > 0)
         to = put(to, x->fields.p, x->fields.len);
-    to = put(to, wh_http_date_line(c->loop), WH_HTTP_DATE_LINE_BYTES);
     if (type_n > 0) {
         to = PUT_TEXT(to, "Content-Type: ");
         to = put(to, content_type, type_n);
@@ -173,6 +173,8 @@ static void put_head(wh_http_exchange *x, const char *content_type, int64_t leng
     else if (length >= 0 && !status_has_no_body(x->status))
         to = put_length(to, (uint64_t)length);
     to = PUT_TEXT(to, "\r\n");
+    if (body.n > 0)
+        to = put(to, body.p, body.n);
     *to = '\0';
     out->len = (size_t)(to - out->p);
 }
@@ -184,7 +186,8 @@ static void check_output(wh_http_conn *c)
         wh_http_conn_break(c);
 }
 
-static void begin_h1(wh_http_exchange *x, const char *content_type, int64_t length, bool whole)
+/* body: the whole one of an answer that does not stream, or {NULL, 0}. */
+static void begin_h1(wh_http_exchange *x, const char *content_type, int64_t length, bool whole, wh_str body)
 {
     wh_http_conn *c = x->conn;
     if (!x->body_over && whole)
@@ -197,7 +200,7 @@ static void begin_h1(wh_http_exchange *x, const char *content_type, int64_t leng
         x->close = true;
     if (c->server != NULL && c->server->draining)
         x->close = true;
-    put_head(x, content_type, length, whole && !x->no_body ? (size_t)length : 0);
+    put_head(x, content_type, length, x->no_body ? (wh_str){NULL, 0} : body);
     check_output(c);
 }
 
@@ -213,7 +216,8 @@ static void ask_for_body(wh_http_exchange *x)
 }
 
 /* Decides how the answer is framed, and writes its head. `whole`: the body follows at once. */
-static void begin(wh_http_exchange *x, int status, const char *content_type, int64_t length, bool whole)
+static void begin(wh_http_exchange *x, int status, const char *content_type, int64_t length, bool whole,
+                  wh_str body)
 {
     wh_assert(x->active);
     wh_assert(!x->begun);
@@ -233,7 +237,7 @@ static void begin(wh_http_exchange *x, int status, const char *content_type, int
     if (x->stream != NULL)
         wh_h2_begin(x, status, content_type, length, whole && (x->no_body || length == 0));
     else
-        begin_h1(x, content_type, length, whole);
+        begin_h1(x, content_type, length, whole, body);
 }
 
 void wh_http_info(wh_http_exchange *x, int status)
@@ -259,17 +263,10 @@ void wh_http_info(wh_http_exchange *x, int status)
 
 void wh_http_reply(wh_http_exchange *x, int status, const char *content_type, const void *body, size_t n)
 {
-    wh_http_conn *c = conn_of(x);
-    begin(x, status, content_type, (int64_t)n, true);
-    if (!x->detached && !x->no_body && n > 0) {
-        if (x->stream != NULL) {
-            (void)wh_h2_write(x, body, n);
-        } else {
-            (void)wh_buf_append(&c->out, body, n);
-            check_output(c);
-        }
-    }
-    if (!x->detached && x->stream != NULL)
+    begin(x, status, content_type, (int64_t)n, true, (wh_str){body, n});
+    if (x->stream != NULL && !x->detached && !x->no_body && n > 0)
+        (void)wh_h2_write(x, body, n);
+    if (x->stream != NULL && !x->detached)
         wh_h2_end(x);
     finish(x);
 }
@@ -302,7 +299,7 @@ void wh_http_watch(wh_http_exchange *x, const wh_http_stream_callbacks *callback
 
 void wh_http_begin(wh_http_exchange *x, int status, const char *content_type)
 {
-    begin(x, status, content_type, -1, false);
+    begin(x, status, content_type, -1, false, (wh_str){NULL, 0});
     if (!x->detached)
         wh_http_conn_kick(x->conn);
 }
@@ -310,7 +307,7 @@ void wh_http_begin(wh_http_exchange *x, int status, const char *content_type)
 void wh_http_begin_length(wh_http_exchange *x, int status, const char *content_type, uint64_t bytes)
 {
     wh_assert(bytes <= INT64_MAX);
-    begin(x, status, content_type, (int64_t)bytes, false);
+    begin(x, status, content_type, (int64_t)bytes, false, (wh_str){NULL, 0});
     if (!x->detached)
         wh_http_conn_kick(x->conn);
 }

@@ -93,7 +93,7 @@ static int set_path(wh_http_exchange *x, const wh_http_head *head, char *at, boo
     }
     if (r->path[0] != '/' && strcmp(r->path, "*") != 0)
         return -EBADMSG;
-    return strchr(r->path, '.') != NULL && has_dot_segment(r->path) ? -EBADMSG : 0;
+    return head->path.n > 1 && has_dot_segment(r->path) ? -EBADMSG : 0;
 }
 
 int wh_http_request_set(wh_http_exchange *x, const wh_http_head *head)
@@ -137,7 +137,10 @@ int wh_http_request_set(wh_http_exchange *x, const wh_http_head *head)
 int wh_http_request_set_h1(wh_http_conn *c)
 {
     const wh_h1 *h = &c->h1;
-    wh_str authority = wh_h1_get(h, "host");
+    wh_str authority = WH_STR("");
+    for (size_t i = 0; i < h->n_fields && authority.n == 0; i++)
+        if (h->fields[i].name.n == 4 && memcmp(h->fields[i].name.p, "host", 4) == 0)
+            authority = h->fields[i].value;
     wh_http_head head = {.method = h->method,
                          .path = h->path,
                          .query = h->query,
