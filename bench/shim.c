@@ -3,7 +3,8 @@
  * 0.3, in a fresh instance each, and in one that serves 128. Least of many short rounds.
  *
  * shim [--quick]                    measures; the guests' code lies in $BENCH_DIR
- * shim CODE REUSE REQUESTS          does only that, for a profiler or for callgrind, which has room for a few slots only */
+ * shim CODE REUSE REQUESTS          does only that, for a profiler or for callgrind, which has room for a few
+ * slots only */
 #include "base/err.h"
 #include "bench.h"
 #include "engine/component.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The HTTP/1 codec, N times: `h1 parse N` reads the request that h2load sends, `h1 respond N` writes the head of a
- * small answer, `h1 response N` reads such an answer as a client. Run under callgrind by bench/instructions/check, which
- * takes the difference between N and 2N. */
+ * small answer, `h1 response N` reads such an answer as a client. Run under callgrind by bench/instructions/check,
+ * which takes the difference between N and 2N. */
 #include "http/h1.h"
 
 #include <stdio.h>

@@ -23,6 +23,6 @@ typedef struct wh_err {
     })
 void wh_fail_(wh_err *err, int code, const char *fmt, ...) WH_PRINTF(3, 4);
 
-/* Puts context in front of the sentence ("context: sentence") and is err->code; call it on the way up. Without an err it
- * is the code of this thread's last failure without one. */
+/* Puts context in front of the sentence ("context: sentence") and is err->code; call it on the way up. Without an
+ * err it is the code of this thread's last failure without one. */
 int wh_wrap(wh_err *err, const char *fmt, ...) WH_PRINTF(2, 3);

@@ -288,6 +288,25 @@ void wh_client_connected(wh_client *client, uint64_t token, int rc, int fd)
 
 /* ---- starting a call ---- */
 
+static char *lower_case(wh_str name)
+{
+    char *copy = wh_xstrndup(name.p, name.n);
+    for (char *p = copy; *p != '\0'; p++)
+        if (*p >= 'A' && *p <= 'Z')
+            *p = (char)(*p - 'A' + 'a');
+    return copy;
+}
+
+/* "[v6]" loses its brackets; a colon anywhere else is no host. */
+static bool strip_brackets(wh_str *host)
+{
+    bool open = host->n > 0 && host->p[0] == '[';
+    if (host->n < 3 || !open || host->p[host->n - 1] != ']')
+        return host->n > 0 && memchr(host->p, ':', host->n) == NULL && memchr(host->p, ']', host->n) == NULL;
+    *host = (wh_str){host->p + 1, host->n - 2};
+    return true;
+}
+
 /* "host", "host:port", "[v6]", "[v6]:port". */
 static int parse_authority(wh_client_call *call, wh_str authority)
 {
@@ -303,16 +322,9 @@ static int parse_authority(wh_client_call *call, wh_str authority)
             return -EINVAL;
         call->port = (uint16_t)port;
     }
-    if (host.n >= 2 && host.p[0] == '[' && host.p[host.n - 1] == ']')
-        host = (wh_str){host.p + 1, host.n - 2};
-    else if (bracket != NULL || (host.n > 0 && memchr(host.p, ':', host.n) != NULL))
+    if (!strip_brackets(&host) || host.n > 253)
         return -EINVAL;
-    if (host.n == 0 || host.n > 253)
-        return -EINVAL;
-    call->host = wh_xstrndup(host.p, host.n);
-    for (char *p = call->host; *p != '\0'; p++)
-        if (*p >= 'A' && *p <= 'Z')
-            *p = (char)(*p - 'A' + 'a');
+    call->host = lower_case(host);
     call->key = wh_xasprintf("%s %s %u", call->https ? "https" : "http", call->host, call->port);
     return 0;
 }

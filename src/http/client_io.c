@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One call on its connection: moves bytes between the socket, the codec and the caller until nothing can move, then says
- * what to wait for and for how long. */
+/* One call on its connection: moves bytes between the socket, the codec and the caller until nothing can move,
+ * then says what to wait for and for how long. */
 #include "http/client_private.h"
 
 #include <sys/socket.h>

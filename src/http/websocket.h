@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* WebSocket frames (RFC 6455), strictly and without I/O: bytes in, events out, resumable at any byte. No extensions.
- * Refused with the close code that the other side is to be told: reserved bits and opcodes, masking on the wrong side or
- * missing on the other, lengths not in their shortest form, broken fragmentation, long or fragmented control frames,
- * text that is not UTF-8, unknown close codes. */
+ * Refused with the close code that the other side is to be told: reserved bits and opcodes, masking on the wrong
+ * side or missing on the other, lengths not in their shortest form, broken fragmentation, long or fragmented
+ * control frames, text that is not UTF-8, unknown close codes. */
 #pragma once
 
 #include "base/buf.h"
@@ -43,8 +43,8 @@ typedef struct wh_ws {
 
 /* `server`: reads what clients send, which is masked. message_bytes_max 0: WH_WS_MESSAGE_BYTES_MAX. */
 void wh_ws_init(wh_ws *w, bool server, uint64_t message_bytes_max);
-/* Consumes up to n bytes and gives at most one event; masked data is unmasked where it lies. 0: an event, or NONE and all
- * n bytes were used. -EBADMSG: refused, see code and rule; every further feed is refused too. */
+/* Consumes up to n bytes and gives at most one event; masked data is unmasked where it lies. 0: an event, or NONE
+ * and all n bytes were used. -EBADMSG: refused, see code and rule; every further feed is refused too. */
 int wh_ws_feed(wh_ws *w, void *p, size_t n, size_t *ret_used, wh_ws_event *ret_event);
 
 /* Appends one frame. `mask`: what a client must choose at random for each frame; NULL from a server. A message is one
@@ -57,6 +57,7 @@ typedef struct wh_ws_frame {
     const uint8_t *mask; /* 4 bytes */
 } wh_ws_frame;
 int wh_ws_write(wh_buf *out, const wh_ws_frame *frame, const void *p, size_t n);
-/* A close frame; code 1005: without one. -EINVAL for a code that may not be sent, or a reason that is long or no UTF-8. */
+/* A close frame; code 1005: without one. -EINVAL for a code that may not be sent, or a reason that is long or no
+ * UTF-8. */
 int wh_ws_write_close(wh_buf *out, unsigned code, wh_str reason, const uint8_t *mask);
 bool wh_ws_is_close_code(unsigned code); /* may stand in a close frame */

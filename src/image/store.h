@@ -65,7 +65,8 @@ void wh_db_close(wh_store *store);
 int wh_db_run(wh_store *store, wh_err *err, int (*each)(void *user, sqlite3_stmt *row), void *user,
               const char *sql, const char *types, ...);
 /* Takes the lock and begins a transaction for writing; wh_db_end ends both: commits when rc is 0, rolls back
- * otherwise, and returns rc or the commit's own failure. Without `durable` a power cut may lose it, never anything else. */
+ * otherwise, and returns rc or the commit's own failure. Without `durable` a power cut may lose it, never anything
+ * else. */
 int wh_db_begin(wh_store *store, bool durable, wh_err *err);
 int wh_db_end(wh_store *store, int rc, wh_err *err);
 char *wh_db_text(sqlite3_stmt *row, int column); /* copied; NULL for null */

@@ -92,7 +92,7 @@ static int take_path(wh_rest *rest, const wh_field *f, wh_err *err)
         rest->slots[i].kind != 0 || text.n > 4096 || memchr(text.p, '\0', text.n) != NULL)
         return wh_fail(err, -EINVAL, "'open' %.32s: no such descriptor, flag or path.", number);
     rest->slots[i].kind = WH_SLOT_PATH;
-    rest->slots[i].fd = flag;
+    rest->slots[i].fd = (unsigned char)flag;
     rest->slots[i].data = wh_xstrndup(text.p + 2, text.n - 2);
     return 0;
 }
@@ -221,7 +221,7 @@ void wh_rest_groups_remove(const wh_rest *rest)
         if (dir != NULL)
             wh_strv_push_take(&dirs, dir);
     }
-    for (size_t i = wh_strv_len(dirs); i > 0; i--)
+    for (size_t i = wh_strv_len(dirs); dirs != NULL && i > 0; i--)
         (void)rmdir(dirs[i - 1]); /* one that another container of the pod uses stays */
 }
 

@@ -226,6 +226,7 @@ int wh_keeper_start_message(wh_keeper_server *server, const void *data, size_t n
         wh_kept_free(kept);
         return rc;
     }
+    wh_assert(kept != NULL);
     rc = wh_keeper_server_adopt(server, kept);
     if (rc < 0)
         return wh_fail(err, rc, "watch container '%s'", kept->id);

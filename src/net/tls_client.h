@@ -11,8 +11,8 @@ typedef struct wh_tls_client_ops {
     /* -EBADMSG when `ca_pem` holds no certificate. */
     int (*client_new)(const char *ca_pem, wh_tls_client **ret, wh_err *err);
     void (*client_free)(wh_tls_client *client); /* connections may outlive it */
-    /* A connection over a connected, non-blocking socket, which is borrowed. The peer must show a certificate for `host`
-     * (a name, which is also sent, or an address) that leads to one of the roots. Offers http/1.1. */
+    /* A connection over a connected, non-blocking socket, which is borrowed. The peer must show a certificate for
+     * `host` (a name, which is also sent, or an address) that leads to one of the roots. Offers http/1.1. */
     int (*connect)(wh_tls_client *client, int fd, const char *host, wh_tls **ret, wh_err *err);
     /* As wh_tls_*. An end of the stream that the peer did not announce is an error to `read`. */
     void (*free)(wh_tls *tls);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Runs the probes that pod/probe.c says are due: a connection, or a GET over HTTP/1.1 of which the status line counts. */
+/* Runs the probes that pod/probe.c says are due: a connection, or a GET over HTTP/1.1 of which the status line
+ * counts. */
 #include "node/internal.h"
 
 #include "base/metrics.h"
@@ -87,16 +88,16 @@ static void on_timeout(wh_timer *timer)
 
 static void check_status(wh_probing *p)
 {
-    char why[96];
-    int status = 0;
+    char why[96], digits[4] = "";
+    uint64_t status = 0;
 
     p->in[WH_MIN(p->got, sizeof(p->in) - 1)] = '\0';
-    if (sscanf(p->in, "HTTP/1.%*1[01] %3d", &status) != 1)
+    if (sscanf(p->in, "HTTP/1.%*1[01] %3[0-9]", digits) != 1 || wh_parse_u64(digits, 999, &status) < 0)
         finish(p, "HTTP probe failed: the answer is not HTTP/1.1");
     else if (status >= 200 && status < 400)
         finish(p, NULL);
     else {
-        (void)snprintf(why, sizeof(why), "HTTP probe failed with statuscode: %d", status);
+        (void)snprintf(why, sizeof(why), "HTTP probe failed with statuscode: %d", (int)status);
         finish(p, why);
     }
 }

@@ -97,31 +97,31 @@ static bool is_component(const wh_code *code)
     return is_http(code) || code->kind == WH_CODE_COMPONENT_COMMAND;
 }
 
+static bool wants_command(const wh_worker *w, bool meant)
+{
+    return meant && (w->serve.mode == WH_POD_SERVE_WAGI || w->serve.mode == WH_POD_SERVE_STREAM);
+}
+
 static int choose_mode(const wh_worker *w, size_t container, unsigned *ret, wh_err *err)
 {
     const wh_code *code = &w->containers[container].code;
     const char *name = w->spec->containers[container].name;
     bool meant = is_meant(w, container);
 
-    if (is_http(code)) {
-        if (w->spec->containers[container].role == WH_ROLE_INIT ||
-            (meant && w->serve.mode == WH_POD_SERVE_RUN))
-            return wh_fail(err, -EINVAL, "container '%s' is an HTTP component: it serves and does not end.",
-                           name);
-        *ret = WH_RUNSPEC_HTTP;
-    } else if (!meant || w->serve.mode == WH_POD_SERVE_AUTO || w->serve.mode == WH_POD_SERVE_RUN) {
-        *ret = WH_RUNSPEC_COMMAND;
-        return 0;
-    } else {
+    if (wants_command(w, meant)) {
+        if (code->kind != WH_CODE_COMMAND)
+            return wh_fail(
+                err, -EINVAL,
+                "annotation 'wherry.dev/serve' takes a WASI preview 1 command; container '%s' is '%s'.", name,
+                wh_code_kind_name(code->kind));
         *ret = w->serve.mode == WH_POD_SERVE_WAGI ? WH_RUNSPEC_WAGI : WH_RUNSPEC_STREAM;
+        return 0;
     }
-    if (is_http(code) != (*ret == WH_RUNSPEC_HTTP) || (!is_http(code) && code->kind != WH_CODE_COMMAND) ||
-        (is_http(code) && meant &&
-         (w->serve.mode == WH_POD_SERVE_WAGI || w->serve.mode == WH_POD_SERVE_STREAM)))
-        return wh_fail(
-            err, -EINVAL,
-            "annotation 'wherry.dev/serve' takes a WASI preview 1 command; container '%s' is '%s'.", name,
-            wh_code_kind_name(code->kind));
+    if (is_http(code) &&
+        (w->spec->containers[container].role == WH_ROLE_INIT || (meant && w->serve.mode == WH_POD_SERVE_RUN)))
+        return wh_fail(err, -EINVAL, "container '%s' is an HTTP component: it serves and does not end.",
+                       name);
+    *ret = is_http(code) ? WH_RUNSPEC_HTTP : WH_RUNSPEC_COMMAND;
     return 0;
 }
 
@@ -323,6 +323,21 @@ static int make_sockets(wh_worker *w, size_t container, wh_err *err)
     return rc;
 }
 
+static int prepare_sockets(wh_worker *w, size_t container, wh_start_plan *plan, wh_err *err)
+{
+    wh_worker_container *c = &w->containers[container];
+    int rc = 0;
+
+    if (w->node->keeper == NULL)
+        return wh_fail(err, -ENOTCONN, "the keeper is away; it is being started again.");
+    if (c->n_held == 0)
+        rc = make_sockets(w, container, err);
+    for (size_t i = 0; rc == 0 && i < c->n_held; i++)
+        plan->sockets[plan->n_sockets++] = socket_name(w, container, i);
+    plan->rest = c->rests = w->serve.idle > 0 && is_meant(w, container);
+    return rc;
+}
+
 int wh_worker_serve_prepare(wh_worker *w, size_t container, wh_start_plan *plan, const char **ret_reason,
                             wh_err *err)
 {
@@ -346,15 +361,7 @@ int wh_worker_serve_prepare(wh_worker *w, size_t container, wh_start_plan *plan,
         rc = wh_network_pod_channel(w->node->network, w->uid, &plan->netd_fd, err);
     if (rc < 0 || plan->mode == WH_RUNSPEC_COMMAND)
         return rc;
-    if (w->node->keeper == NULL)
-        return wh_fail(err, -ENOTCONN, "the keeper is away; it is being started again.");
-    if (w->containers[container].n_held == 0)
-        rc = make_sockets(w, container, err);
-    for (size_t i = 0; rc == 0 && i < w->containers[container].n_held; i++)
-        plan->sockets[plan->n_sockets++] = socket_name(w, container, i);
-    plan->rest = w->serve.idle > 0 && is_meant(w, container);
-    w->containers[container].rests = plan->rest;
-    return rc;
+    return prepare_sockets(w, container, plan, err);
 }
 
 static void channel_sent(void *user, int rc, pid_t pid, const char *error)
@@ -473,6 +480,24 @@ bool wh_worker_is_dormant(const wh_worker *w)
     return any;
 }
 
+/* A woken runner: how long it took, once, and a channel of the netd of today. */
+static void note_wake(wh_worker *w, size_t container, const wh_keeper_event *event)
+{
+    wh_worker_container *c = &w->containers[container];
+
+    if (event->running == 0) {
+        c->woken = event->started;
+        return;
+    }
+    if (c->woken == 0)
+        return;
+    if (event->running > c->woken)
+        wh_metric_observe(&wake_seconds, NULL, (double)(event->running - c->woken) / (double)WH_SEC);
+    c->woken = 0;
+    if (!c->offline) /* the one it went to rest with may be of a netd that is gone */
+        wh_worker_channel_renew(w, container);
+}
+
 void wh_worker_set_dormant(wh_worker *w, size_t container, const wh_keeper_event *event)
 {
     wh_worker_container *c = &w->containers[container];
@@ -484,17 +509,8 @@ void wh_worker_set_dormant(wh_worker *w, size_t container, const wh_keeper_event
     c->wakes_known = true;
     if (event->dormant != c->dormant)
         wh_metric_add(&pods_dormant, NULL, event->dormant ? 1 : -1);
-    if (!event->dormant && !event->exited && event->wakes > 0) {
-        if (event->running == 0)
-            c->woken = event->started;
-        else if (c->woken != 0 && event->running > c->woken)
-            wh_metric_observe(&wake_seconds, NULL, (double)(event->running - c->woken) / (double)WH_SEC);
-        if (event->running != 0 && c->woken != 0) {
-            c->woken = 0;
-            if (!c->offline) /* the one it went to rest with may be of a netd that is gone */
-                wh_worker_channel_renew(w, container);
-        }
-    }
+    if (!event->dormant && !event->exited && event->wakes > 0)
+        note_wake(w, container, event);
     bool wakes = c->dormant && !event->dormant && !event->exited;
     if (event->dormant && !c->dormant) { /* the keeper took it away: whoever starts makes it anew */
         wh_cgroup_free(w->cgroup);

@@ -33,7 +33,7 @@ static void add(wh_strv *list, const char *word, size_t max)
 static void add_option(resolv *r, const char *option)
 {
     size_t name = strcspn(option, ":");
-    for (size_t i = 0; i < wh_strv_len(r->options); i++) {
+    for (size_t i = 0; r->options != NULL && r->options[i] != NULL; i++) {
         if (strcspn(r->options[i], ":") == name && strncmp(r->options[i], option, name) == 0) {
             free(r->options[i]);
             r->options[i] = wh_xstrdup(option);
@@ -119,7 +119,7 @@ static void take_config(resolv *r, const json_t *config)
 
 static void put_list(wh_buf *out, const char *key, char *const *list)
 {
-    if (wh_strv_len(list) == 0)
+    if (list == NULL || list[0] == NULL)
         return;
     wh_buf_puts(out, key);
     for (; *list != NULL; list++)
@@ -142,7 +142,7 @@ char *wh_pod_resolv_conf(const wh_pod_spec *spec, const wh_pod_dns *node)
         take_node(&r, node, true);
     take_config(&r, wh_json_at(spec->object, "spec.dnsConfig"));
     wh_buf_init(&out, TEXT_MAX);
-    for (size_t i = 0; i < wh_strv_len(r.servers); i++)
+    for (size_t i = 0; r.servers != NULL && r.servers[i] != NULL; i++)
         wh_buf_printf(&out, "nameserver %s\n", r.servers[i]);
     put_list(&out, "search", r.searches);
     put_list(&out, "options", r.options);

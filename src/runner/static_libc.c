@@ -2,12 +2,12 @@
 /* Two calls of the engine's crates that a static program without a file system cannot answer as they expect. The linker
  * sends them through the functions below (--wrap).
  *
- * The engine loads a component by a path only (upstream has no call that takes a descriptor, as it has for modules), and
- * maps that file, so that all instances share its clean pages. A runner has no paths: neither an own root nor Landlock
- * leaves /proc. So opening "/proc/self/fd/N" is answered with the descriptor N itself.
+ * The engine loads a component by a path only (upstream has no call that takes a descriptor, as it has for
+ * modules), and maps that file, so that all instances share its clean pages. A runner has no paths: neither an own
+ * root nor Landlock leaves /proc. So opening "/proc/self/fd/N" is answered with the descriptor N itself.
  *
- * The crate for random numbers looks getrandom up by name, finds nothing in a static program, and would read /dev/urandom,
- * which is not there either. */
+ * The crate for random numbers looks getrandom up by name, finds nothing in a static program, and would read
+ * /dev/urandom, which is not there either. */
 #include "base/str.h"
 
 #include <dlfcn.h>

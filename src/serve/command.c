@@ -383,12 +383,11 @@ static void work(wh_serve_command *c, bool first)
     (void)pthread_mutex_lock(&c->lock);
     for (bool stay = true; stay && !c->stop;) {
         bool left = !TAILQ_EMPTY(&c->ended) || !TAILQ_EMPTY(&c->notices);
-        if (left && !c->loop_owned)
+        bool begins = may_begin(c);
+        if (!c->loop_owned && (left || !begins))
             run_loop(c);
-        else if (may_begin(c))
+        else if (begins)
             run_job(c);
-        else if (!c->loop_owned)
-            run_loop(c);
         else
             stay = wait_for_work(c, first);
     }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The writer of HTTP/1 heads and chunks against the reader: what it wrote, the reader accepts and gives back, and what
- * it refuses adds nothing. The input is lines: method, target, host, then name and value of each field, then one chunk. */
+ * it refuses adds nothing. The input is lines: method, target, host, then name and value of each field, then one
+ * chunk. */
 #include "http/h1.h"
 
 #include <strings.h>

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Says what the HTTP/1 codec makes of each input, for a comparison with another implementation:
  *   h1-log request|response|response-head
- * Standard input: records of a 4-byte little-endian length and so many bytes. For each: its messages, how it ends, ".". */
+ * Standard input: records of a 4-byte little-endian length and so many bytes. For each: its messages, how it ends,
+ * ".". */
 #include "http/h1.h"
 
 #include <stdio.h>

@@ -50,7 +50,8 @@ TEST(a_request_and_its_answer)
     rounds(&w, 4);
     CHECK_STR(hear(&w, 0), "GET /a?b HTTP/1.1\r\nHost: example.test\r\naccept: a, b\r\nX-Empty: \r\n\r\n");
     say(&w, 0,
-        "HTTP/1.1 201 Created\r\nContent-Length: 3\r\nConnection: X-Hop\r\nX-Hop: 1\r\nKeep-Alive: 2\r\nX: y\r\n\r\nab");
+        "HTTP/1.1 201 Created\r\nContent-Length: 3\r\nConnection: X-Hop\r\nX-Hop: 1\r\n"
+        "Keep-Alive: 2\r\nX: y\r\n\r\nab");
     rounds(&w, 2);
     CHECK_INT(s.status, ==, 201);
     CHECK_STR(wh_buf_str(&s.head), "content-length=3\nx=y\n");
@@ -455,9 +456,8 @@ TEST(writing_waits_for_a_slow_server)
     CHECK_INT(taken - before, <=, WH_HTTP_STREAM_BYTES_MAX);
     CHECK_INT(taken - before, >, WH_HTTP_STREAM_BYTES_MAX - (100UL << 10));
     CHECK_INT(wh_client_end(s.call, NULL, 0), ==, 0);
-    size_t heard = 0;
     for (int i = 0; i < 2000 && s.writables == 0; i++) {
-        heard += strlen(hear(&w, 0));
+        (void)hear(&w, 0);
         rounds(&w, 2);
     }
     CHECK_INT(s.writables, ==, 1);
