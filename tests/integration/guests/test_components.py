@@ -181,7 +181,8 @@ def test_more_than_the_told_length_is_not_sent(many):
 
 
 def test_write_after_end_does_no_harm(many):
-    assert many.ask("/write-after-end").body in (b"before\n", b"before\nafter\n", b"")
+    answer = many.ask("/write-after-end")
+    assert answer.status in (0, 500) or answer.body in (b"before\n", b"before\nafter\n"), answer
     assert many.ask("/hello").status == 200
 
 
