@@ -331,13 +331,20 @@ static void on_taken(void *user, size_t queued)
 
 static bool is_of_connection(wh_str name)
 {
-    static const char *const list[] = {"connection", "keep-alive", "proxy-connection",
-                                       "te",         "trailer",    "transfer-encoding",
-                                       "upgrade",    "host",       "http2-settings"};
+    static const char *const list[] = {"connection", "keep-alive",        "proxy-connection",
+                                       "te",         "transfer-encoding", "upgrade",
+                                       "host",       "http2-settings"};
     for (size_t i = 0; i < WH_ARRAY_LEN(list); i++)
         if (strlen(list[i]) == name.n && strncasecmp(list[i], name.p, name.n) == 0)
             return true;
     return false;
+}
+
+/* What the server says itself: the date, and which trailers will follow, which a guest may announce. */
+static bool is_ours(wh_str name)
+{
+    return (name.n == 4 && strncasecmp(name.p, "date", 4) == 0) ||
+           (name.n == 7 && strncasecmp(name.p, "trailer", 7) == 0);
 }
 
 static int take_length(call *k, wh_str value)
@@ -365,7 +372,7 @@ static int take_fields(call *k, const wh_component_field *fields, size_t n)
             return -EINVAL;
         if (name.n == 14 && strncasecmp(name.p, "content-length", 14) == 0)
             rc = take_length(k, value);
-        else if (name.n != 4 || strncasecmp(name.p, "date", 4) != 0) /* that one is ours */
+        else if (!is_ours(name))
             rc = wh_http_header_n(k->x, name, value);
         if (rc < 0)
             return rc;
