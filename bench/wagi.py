@@ -14,14 +14,16 @@ ROUNDS, SECONDS = (2, 1) if QUICK else (6, 2)
 
 
 def measure(run: Callable[..., list[str]]) -> None:
-    static = serving.bench_program("static")
+    static = serving.build_folder() / "tests" / "tools" / "http_server"
+    if not static.is_file():
+        raise serving.Skip(f"no program {static}")
     wasm = serving.guest("hello-c")
 
     def function(port: int) -> list[str]:
         return run(port, "--serve", "wagi", wasm)
 
     def answer(port: int) -> list[str]:
-        return [static, str(port)]
+        return [str(static), "--listen", f"127.0.0.1:{port}"]
 
     p50: dict[str, float] = {}
     cpu: dict[str, float] = {}
