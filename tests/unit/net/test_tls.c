@@ -300,3 +300,31 @@ TEST(garbage_ends_the_handshake)
     CHECK_INT(wh_tls_handshake(p.tls, &err), <, 0);
     free_pair(&p);
 }
+
+TEST(alpn_offers_http2_where_it_is_wanted)
+{
+    static const struct {
+        const unsigned char *offer;
+        unsigned n;
+        bool h2, ok, want_h2;
+    } cases[] = {
+        {(const unsigned char *)"\x02h2\x08http/1.1", 12, true, true, true},
+        {(const unsigned char *)"\x08http/1.1\x02h2", 12, true, true, true}, /* our order counts */
+        {(const unsigned char *)"\x02h2\x08http/1.1", 12, false, true, false},
+        {(const unsigned char *)"\x08http/1.1", 9, true, true, false},
+        {(const unsigned char *)"\x02h2", 3, false, false, false},
+        {NULL, 0, true, true, false},
+    };
+    for (size_t i = 0; i < WH_ARRAY_LEN(cases); i++) {
+        pair p = make_pair(NULL, NULL, NULL);
+        wh_tls_free(p.tls);
+        CHECK_OK(wh_tls_accept(p.server, p.fds[0], cases[i].h2, &p.tls, NULL), NULL);
+        if (cases[i].n > 0)
+            CHECK_INT(SSL_set_alpn_protos(p.client, cases[i].offer, cases[i].n), ==, 0);
+        CHECK(!wh_tls_is_h2(p.tls));
+        CHECK((shake(&p) == 0) == cases[i].ok);
+        CHECK(wh_tls_is_h2(p.tls) == cases[i].want_h2);
+        CHECK(wh_tls_ops_of(p.server)->is_h2(p.tls) == cases[i].want_h2);
+        free_pair(&p);
+    }
+}
