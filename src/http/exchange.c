@@ -137,6 +137,20 @@ static char *put_length(char *to, uint64_t n)
     return PUT_TEXT(to, "\r\n");
 }
 
+/* What the connection and the body's end depend on, and the end of the head. */
+static char *put_framing(char *to, const wh_http_exchange *x, int64_t length)
+{
+    if (x->close)
+        to = PUT_TEXT(to, "Connection: close\r\n");
+    else if (x->conn->h1.minor == 0)
+        to = PUT_TEXT(to, "Connection: keep-alive\r\n");
+    if (x->chunked)
+        to = PUT_TEXT(to, "Transfer-Encoding: chunked\r\n");
+    else if (length >= 0 && !status_has_no_body(x->status))
+        to = put_length(to, (uint64_t)length);
+    return PUT_TEXT(to, "\r\n");
+}
+
 /* What we write ourselves, all lines together, and 200's status line. */
 #define HEAD_BYTES_MAX 192
 
@@ -164,15 +178,7 @@ static void put_head(wh_http_exchange *x, const char *content_type, int64_t leng
         to = put(to, content_type, type_n);
         to = PUT_TEXT(to, "\r\n");
     }
-    if (x->close)
-        to = PUT_TEXT(to, "Connection: close\r\n");
-    else if (c->h1.minor == 0)
-        to = PUT_TEXT(to, "Connection: keep-alive\r\n");
-    if (x->chunked)
-        to = PUT_TEXT(to, "Transfer-Encoding: chunked\r\n");
-    else if (length >= 0 && !status_has_no_body(x->status))
-        to = put_length(to, (uint64_t)length);
-    to = PUT_TEXT(to, "\r\n");
+    to = put_framing(to, x, length);
     if (body.n > 0)
         to = put(to, body.p, body.n);
     *to = '\0';
