@@ -8,7 +8,7 @@ mod stream;
 mod tcp;
 mod udp;
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use wasmtime::component::{HasData, Linker, ResourceTable};

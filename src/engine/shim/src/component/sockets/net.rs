@@ -334,8 +334,9 @@ impl Socket {
         let mut n = socklen::<libc::sockaddr_storage>();
         let (fd, at) = (self.fd.as_raw_fd(), (&raw mut storage).cast());
         // SAFETY: the storage is as large as said.
-        let rc =
-            unsafe { if peer { libc::getpeername(fd, at, &mut n) } else { libc::getsockname(fd, at, &mut n) } };
+        let rc = unsafe {
+            if peer { libc::getpeername(fd, at, &mut n) } else { libc::getsockname(fd, at, &mut n) }
+        };
         if rc != 0 {
             return Err(errno());
         }
@@ -345,22 +346,15 @@ impl Socket {
     pub fn option(&self, level: c_int, name: c_int) -> Result<c_int, Errno> {
         let (mut value, mut n): (c_int, _) = (0, socklen::<c_int>());
         // SAFETY: an int, as each of the options that are asked for.
-        let rc = unsafe {
-            libc::getsockopt(self.fd.as_raw_fd(), level, name, (&raw mut value).cast(), &mut n)
-        };
+        let rc =
+            unsafe { libc::getsockopt(self.fd.as_raw_fd(), level, name, (&raw mut value).cast(), &mut n) };
         if rc == 0 { Ok(value) } else { Err(errno()) }
     }
 
     pub fn set_option(&self, level: c_int, name: c_int, value: c_int) -> Result<(), Errno> {
         // SAFETY: an int, as each of the options that are set.
         let rc = unsafe {
-            libc::setsockopt(
-                self.fd.as_raw_fd(),
-                level,
-                name,
-                (&raw const value).cast(),
-                socklen::<c_int>(),
-            )
+            libc::setsockopt(self.fd.as_raw_fd(), level, name, (&raw const value).cast(), socklen::<c_int>())
         };
         if rc == 0 { Ok(()) } else { Err(errno()) }
     }

@@ -252,18 +252,6 @@ impl Tcp {
         Ok(tcp)
     }
 
-    pub fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Result<Tcp, Errno>> {
-        loop {
-            match self.accept() {
-                Err(libc::EAGAIN) => match self.poll_ready(cx) {
-                    Poll::Ready(()) => (),
-                    Poll::Pending => return Poll::Pending,
-                },
-                other => return Poll::Ready(other),
-            }
-        }
-    }
-
     /// Ready when what was started has an answer, or when a listener may have a connection.
     pub fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match &mut self.state {
