@@ -22,7 +22,7 @@ def dormant(m: machine.Machine, n: int, seconds: float) -> None:
 
 
 def idle_component() -> None:
-    with machine.machine() as m:
+    with machine.machine("--network", "host") as m:
         addresses = m.serve(IDLE, serving.guest("hello-p2"))
         for address in addresses.values():
             machine.ask(address)
@@ -33,7 +33,7 @@ def idle_component() -> None:
 def dormant_pod() -> None:
     """The keeper in a group of its own from its beginning: what each pod makes it and the kernel keep."""
     group = machine.memory_group() / f"wherry-keeper-{os.getpid()}"
-    with machine.machine("--max-pods", "2000") as m:
+    with machine.machine("--network", "host", "--max-pods", "2000") as m:
         group.mkdir()
         try:
             keeper = m.node.keeper_pid()
@@ -59,7 +59,7 @@ def dormant_pod() -> None:
 
 
 def many() -> None:
-    with machine.machine("--max-pods", "20000") as m:
+    with machine.machine("--network", "host", "--max-pods", "20000") as m:
         began = time.monotonic()
         addresses = m.serve(RUNNING, serving.guest("hello-c"), 1800, serve="wagi")
         took = time.monotonic() - began

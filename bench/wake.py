@@ -17,7 +17,7 @@ PODS, ROUNDS = (5, 2) if QUICK else (20, 15)
 def measure(version: str) -> None:
     image = serving.guest(f"hello-{version}")
     woken, awake = [], []
-    with machine.machine() as m:
+    with machine.machine("--network", "host") as m:
         addresses = m.serve(PODS, image, idle="1s")
         for _ in range(ROUNDS):
             machine.wait_for(lambda: m.metrics().get("wherry_pods_dormant", 0) >= PODS, 60, "all are dormant")

@@ -19,13 +19,16 @@ os.environ.setdefault("WHERRY_BIN", str(serving.build_folder() / "bin"))
 sys.path.insert(0, str(serving.ROOT / "tests" / "integration"))
 from common import Node, wait_for  # noqa: E402  (finds the programs by WHERRY_BIN)
 
-PORT = 8080
+PORT = 20000  # and those behind it: pods may share the node's address
 
 
-def manifest(name: str, image: str, **annotations: str) -> str:
+Address = tuple[str, int]
+
+
+def manifest(name: str, image: str, port: int, **annotations: str) -> str:
     """A pod of one container that serves."""
     notes = {f"wherry.dev/{key.replace('_', '-')}": value for key, value in annotations.items()}
-    container = {"name": "c", "image": image, "ports": [{"containerPort": PORT}]}
+    container = {"name": "c", "image": image, "ports": [{"containerPort": port}]}
     return json.dumps({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "annotations": notes},
                        "spec": {"terminationGracePeriodSeconds": 1, "containers": [container]}})
 
@@ -59,20 +62,20 @@ class Machine:
         connection.close()
         return {name: float(value) for name, value in re.findall(r"^(\w+(?:\{[^}]*\})?) (\S+)$", text, re.M)}
 
-    def addresses(self) -> dict[str, str]:
+    def addresses(self) -> dict[str, Address]:
         """Of the pods that are ready."""
         found = {}
         for name, pod in self.node.pods().items():
             status = pod.get("status", {})
             ready = any(c["type"] == "Ready" and c["status"] == "True" for c in status.get("conditions", []))
             if ready and status.get("podIP"):
-                found[name] = status["podIP"]
+                found[name] = (status["podIP"], PORT + int(name[1:]))
         return found
 
-    def serve(self, n: int, image: str, seconds: float = 300, **annotations: str) -> dict[str, str]:
+    def serve(self, n: int, image: str, seconds: float = 300, **annotations: str) -> dict[str, Address]:
         """n pods; their addresses once all are ready."""
         for i in range(n):
-            self.node.apply(f"p{i}.yaml", manifest(f"p{i}", image, **annotations))
+            self.node.apply(f"p{i}.yaml", manifest(f"p{i}", image, PORT + i, **annotations))
         return wait_for(lambda: len(found := self.addresses()) >= n and found, seconds, f"{n} pods are ready")
 
     def clear(self) -> None:
@@ -81,10 +84,10 @@ class Machine:
         wait_for(lambda: not self.node.pods(), 120, "the pods end")
 
 
-def ask(address: str, path: str = "/", timeout: float = 20) -> float:
+def ask(address: Address, path: str = "/", timeout: float = 20) -> float:
     """Seconds from the connection's beginning to the end of an answer of 200."""
     began = time.perf_counter()
-    with socket.create_connection((address, PORT), timeout=timeout) as s:
+    with socket.create_connection(address, timeout=timeout) as s:
         s.sendall(f"GET {path} HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n".encode())
         data = b""
         while piece := s.recv(65536):
