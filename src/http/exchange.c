@@ -294,7 +294,7 @@ void wh_http_watch(wh_http_exchange *x, const wh_http_stream_callbacks *callback
 {
     wh_assert(x->active);
     bool wanted = wh_http_wants_body(x);
-    x->callbacks = *callbacks;
+    x->callbacks = callbacks != NULL ? *callbacks : (wh_http_stream_callbacks){0};
     x->user = user;
     if (!wanted && wh_http_wants_body(x)) {
         if (x->stream != NULL)

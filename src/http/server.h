@@ -102,7 +102,8 @@ typedef struct
      * wh_http_pause); n == 0: it will send no more, and the request's trailers are there. */
     void (*on_data)(wh_http_exchange *x, const void *p, size_t n, void *user);
 } wh_http_stream_callbacks;
-/* May be set at any time before the answer ends, also before it begins (to notice a client that leaves). */
+/* May be set at any time before the answer ends, also before it begins (to notice a client that leaves). NULL: none
+ * any more. */
 void wh_http_watch(wh_http_exchange *x, const wh_http_stream_callbacks *callbacks, void *user);
 /* Begins a streamed answer: chunked, or until close towards HTTP/1.0. */
 void wh_http_begin(wh_http_exchange *x, int status, const char *content_type);

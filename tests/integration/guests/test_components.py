@@ -280,3 +280,14 @@ def test_large_bodies_up_and_down_at_once(many):
         sender.join()
     _, _, body = bytes(got).partition(b"\r\n\r\n")
     assert len(body) >= size
+
+
+def test_requests_that_wait_for_a_place_are_answered(servers):
+    server = servers("wherry", "many-p2", "--concurrency", "1")
+    answers = []
+    threads = [threading.Thread(target=lambda: answers.append(server.ask("/sleep?ms=20").body)) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert answers == [b"slept\n"] * 20

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Plain programs of WASI preview 1 as functions, in four languages: CGI style, and body in, body out."""
+import threading
+
 import pytest
 
 LANGUAGES = {"function-c": "C", "function-rust": "Rust", "function-go": "Go", "function-as": "AssemblyScript"}
@@ -126,3 +128,15 @@ def test_memory_has_an_end(servers):
     server = wagi(servers, "function-c", "--memory", "32Mi")
     assert server.ask("/cgi/alloc").body == b"refused\n"
     assert server.ask("/cgi/hello").status == 200
+
+
+def test_requests_that_wait_for_a_place_are_answered(servers):
+    server = wagi(servers, "function-c", "--concurrency", "1")
+    answers = []
+    threads = [threading.Thread(target=lambda: answers.append(server.ask("/cgi/sleep?ms=20").status))
+               for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert answers == [200] * 20
