@@ -3,7 +3,10 @@
 #include "runner/body.h"
 #include "runner/serving.h"
 
+#include "base/file.h"
+#include "base/limits.h"
 #include "serve/component.h"
+#include "serve/outside.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -17,6 +20,7 @@ typedef struct runner {
     wh_serve_component *served;
     wh_component *command;
     wh_component_instance *instance;
+    wh_outside *outside; /* NULL: nothing is reached, no channel was given */
 } runner;
 
 const bool wh_runner_takes_components = true;
@@ -62,7 +66,41 @@ static void fill_config(runner *r, wh_component_config *config)
         .write = wh_serving_write,
         .write_user = &r->serving,
         .limits = {.memory_bytes_max = spec->memory_bytes_max},
+        .net = r->outside == NULL ? NULL : wh_outside_net(r->outside),
+        .egress = r->outside == NULL ? NULL : wh_outside_egress(r->outside),
     };
+}
+
+/* ---- the network ---- */
+
+static void on_channel(void *user, int fd)
+{
+    runner *r = user;
+    wh_err err = {0};
+    if (wh_outside_channel(r->outside, fd, &err) < 0)
+        wh_runner_say(r->base, "the guest makes no new connections", err.msg);
+}
+
+static int reach_out(runner *r, wh_err *err)
+{
+    const wh_runspec *spec = r->spec;
+    auto_free char *roots = NULL;
+    size_t n;
+    int rc = 0;
+    if (spec->ca_fd > 0) {
+        rc = wh_read_fd(spec->ca_fd, WH_CA_BYTES_MAX, &roots, &n, err);
+        close(spec->ca_fd);
+    }
+    if (spec->netd_fd <= 0 || rc < 0)
+        return rc;
+    const wh_outside_options options = {
+        .netd_fd = spec->netd_fd, .ca_pem = roots, .tls = wh_runner_tls_client()};
+    rc = wh_outside_new(r->serving.loop, &options, &r->outside, err);
+    if (rc == 0) {
+        r->serving.on_channel = on_channel;
+        r->serving.user = r;
+    }
+    return rc;
 }
 
 /* ---- commands ---- */
@@ -101,6 +139,8 @@ static int load_command(runner *r, wh_err *err)
     int rc = wh_component_load(r->engine, r->spec->code_fd, &config, &r->command, err);
     if (rc == 0 && wh_component_kind_of(r->command) != WH_COMPONENT_COMMAND)
         rc = wh_fail(err, -ENOEXEC, "the component answers HTTP and is no command.");
+    if (rc == 0 && r->outside != NULL)
+        wh_outside_bind(r->outside, r->command);
     return rc < 0 ? rc : wh_component_warm(r->command, err);
 }
 
@@ -129,7 +169,10 @@ static int load_service(runner *r, wh_err *err)
 {
     wh_serve_component_config config = {.limits = wh_serving_limits(r->spec)};
     fill_config(r, &config.component);
-    return wh_serve_component_new(r->serving.loop, r->engine, r->spec->code_fd, &config, &r->served, err);
+    int rc = wh_serve_component_new(r->serving.loop, r->engine, r->spec->code_fd, &config, &r->served, err);
+    if (rc == 0 && r->outside != NULL)
+        wh_outside_bind(r->outside, wh_serve_component_of(r->served));
+    return rc;
 }
 
 __attribute__((noreturn)) static void serve(runner *r)
@@ -153,6 +196,8 @@ static int load(runner *r, wh_err *err)
     (void)sigaddset(&set, r->spec->stop_signal);
     (void)pthread_sigmask(SIG_BLOCK, &set, &old);
     int rc = wh_serving_init(&r->serving, r->base, err);
+    if (rc == 0)
+        rc = reach_out(r, err);
     if (rc == 0)
         rc = make_engine(r, err);
     if (rc == 0)

@@ -74,8 +74,13 @@ static void on_byte(wh_serving *s, int signo)
     wh_time grace;
     if (signo == SIGUSR1) {
         lock_log(s);
-        bool asked = wh_stop_messages(&grace);
+        int channel = -1;
+        bool asked = wh_stop_messages(&grace, &channel);
         (void)pthread_mutex_unlock(&s->log_lock);
+        if (channel >= 0 && s->on_channel != NULL)
+            s->on_channel(s->user, channel);
+        else if (channel >= 0)
+            close(channel);
         if (asked)
             drain(s, grace);
     } else if (s->stopping) { /* asked twice: now */

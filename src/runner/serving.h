@@ -18,6 +18,9 @@ typedef struct wh_serving {
     wh_io io;
     pthread_mutex_t log_lock; /* guests write from several threads */
     bool stopping;
+    /* A message that is not serving's own: the guest's new channel of netd; NULL: it is closed. Takes the descriptor. */
+    void (*on_channel)(void *user, int fd);
+    void *user;
 } wh_serving;
 
 wh_serve_limits wh_serving_limits(const wh_runspec *spec);

@@ -25,7 +25,8 @@ static struct stop {
     bool told;
     bool drain; /* a message asked for it */
     int64_t drain_grace;
-} stop = {.end_fd = -1, .control_fd = -1, .pipe_fd = -1, .serving_fd = -1};
+    int netd_fd; /* a new channel that nobody has taken yet */
+} stop = {.end_fd = -1, .control_fd = -1, .pipe_fd = -1, .serving_fd = -1, .netd_fd = -1};
 
 /* Everything here may run in a handler that interrupted any code but the log's. */
 __attribute__((noreturn)) static void end_now(int exit_code, const char *reason, const char *message,
@@ -112,12 +113,21 @@ static void act_on_alarm(void)
         end_now(WH_EXIT_KILLED, "DeadlineExceeded", stop.deadline_message, 0);
 }
 
+/* The one before, which nobody took, or -1. */
+static int swap_netd(int fd)
+{
+    int old = stop.netd_fd;
+    stop.netd_fd = fd;
+    return old;
+}
+
 static void take_message(const char *data, size_t n, const int *fds, size_t n_fds)
 {
     wh_record_iter it = wh_record_begin(data, n);
     wh_field op;
     bool has_op = wh_record_next(&it, &op) && wh_field_is(&op, "op");
     bool is_log = has_op && wh_str_eq(op.value, WH_STR("log"));
+    bool is_netd = has_op && wh_str_eq(op.value, WH_STR("netd"));
     if (has_op && wh_str_eq(op.value, WH_STR("drain")) &&
         wh_record_get_i64(data, n, "grace", 0, INT64_MAX, &stop.drain_grace, NULL) == 0)
         stop.drain = true;
@@ -125,7 +135,7 @@ static void take_message(const char *data, size_t n, const int *fds, size_t n_fd
         if (i == 0 && is_log && stop.log != NULL)
             wh_runlog_swap(stop.log, fds[i]);
         else
-            close(fds[i]);
+            close(i == 0 && is_netd ? swap_netd(fds[i]) : fds[i]);
     }
 }
 
@@ -260,9 +270,10 @@ void wh_stop_serving(int pipe_fd)
     stop.serving_fd = pipe_fd;
 }
 
-bool wh_stop_messages(wh_time *ret_grace)
+bool wh_stop_messages(wh_time *ret_grace, int *ret_netd_fd)
 {
     drain_control();
+    *ret_netd_fd = WH_TAKE_FD(stop.netd_fd);
     *ret_grace = stop.drain_grace;
     return stop.drain;
 }

@@ -25,7 +25,7 @@ void wh_stop_running(const char *weaker);
  * message waits), for its loop. */
 void wh_stop_serving(int pipe_fd);
 /* Reads the messages that wait. True when one asked to drain. The log must not be written meanwhile. */
-bool wh_stop_messages(wh_time *ret_grace);
+bool wh_stop_messages(wh_time *ret_grace, int *ret_netd_fd);
 /* Says op=idle and ends the process with code 0, without an end record: the container goes on without it. */
 __attribute__((noreturn)) void wh_stop_idle(void);
 

@@ -8,14 +8,8 @@ MANY = ("many-p2", "many-p3")
 BODY = bytes(i % 251 for i in range(300_000))
 
 
-def need_egress(side):
-    if side == "wherry":
-        pytest.skip("the runner does not pass outgoing requests of components on yet")
-
-
 @pytest.fixture(params=MANY)
 def granted(request, side, servers, upstream):
-    need_egress(side)
     options = ("--egress", f"127.0.0.1:{upstream.server_port}") if side == "wherry" else ()
     server = servers(side, request.param, *options)
     upstream.seen.clear()
@@ -64,7 +58,6 @@ def test_a_redirect_is_the_guests_to_follow(granted, upstream):
 
 
 def test_nobody_listens(servers, side):
-    need_egress(side)
     for name in MANY:
         server = servers(side, name, *(("--egress", "127.0.0.1:1") if side == "wherry" else ()))
         answer = through(server, "http://127.0.0.1:1/")
