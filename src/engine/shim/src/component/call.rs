@@ -48,16 +48,12 @@ impl Queue {
         queued
     }
 
-    /// No more comes. The first end counts.
+    /// No more comes. The first end counts; what came before it is read first, an error behind it.
     pub fn end(&self, result: Result<(), Error>, trailers: Option<HeaderMap>) {
         let waker = {
             let mut q = lock(&self.inner);
             if q.end.is_some() {
                 return;
-            }
-            if result.is_err() {
-                q.chunks.clear();
-                q.queued = 0;
             }
             q.end = Some(result);
             q.trailers = trailers.filter(|t| !t.is_empty());
