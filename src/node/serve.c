@@ -58,6 +58,10 @@ int wh_worker_serve_init(wh_worker *w, wh_err *err)
                             .servers = node->config.cluster_dns,
                             .domain = node->config.cluster_domain};
     w->facts = node->facts;
+    /* An address of its own is not known yet, also of a pod that an earlier agent started: better none than the node's. */
+    if (node->config.network != NULL && node->config.network->mode == WH_NETWORK_SHARED &&
+        !w->spec->host_network)
+        w->facts.pod_ips[0] = NULL;
     w->resolv_conf = wh_pod_resolv_conf(w->spec, &dns);
     return 0;
 }
@@ -213,6 +217,7 @@ int wh_worker_network_up(wh_worker *w, wh_err *err)
     w->networked = true;
     /* On the host's addresses a pod is known by the node's own. */
     bool own = !w->spec->host_network && wh_network_mode_of(w->node->network) != WH_NETWORK_HOST;
+    w->facts.pod_ips[0] = w->node->facts.pod_ips[0];
     for (size_t i = 0; own && i < w->n_addresses; i++)
         w->facts.pod_ips[i] = w->ips[i];
     wh_volumes_set_facts(w->volumes, &w->facts);
