@@ -104,6 +104,10 @@ class Node:
             keeper = self.keeper_pid()
             if keeper:
                 os.kill(keeper, signal.SIGTERM)
+            # The pods' namespace outlives the agent, for the pods that do.
+            netns = self.run_dir / "network" / "netns"
+            if netns.exists():
+                subprocess.run(["umount", netns], check=False, capture_output=True)
             self.log.close()
 
 
