@@ -177,6 +177,7 @@ int wh_h2_head_read(wh_h2_stream *s)
     int64_t length = s->eof ? 0 : -1;
     if (sp.length.p != NULL && read_length(s, sp.length, &length) < 0)
         return -EBADMSG;
+    wh_assert(sp.path.p != NULL); /* or check_target had refused it */
     const char *mark = memchr(sp.path.p, '?', sp.path.n);
     size_t path_n = mark == NULL ? sp.path.n : (size_t)(mark - sp.path.p);
     wh_http_head head = {.method = sp.method,

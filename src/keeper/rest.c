@@ -293,7 +293,7 @@ static int take_field(wh_rest *rest, const wh_field *f, wh_err *err)
         rc = rest->n_slots >= WH_KEEPER_FDS_MAX ? -EBADMSG
                                                 : wh_field_i64(f, WH_SLOT_FD, WH_SLOT_PATH, &v, err);
         if (rc == 0)
-            rest->slots[rest->n_slots++] = (wh_rest_slot){.kind = (int)v};
+            rest->slots[rest->n_slots++] = (wh_rest_slot){.kind = (unsigned)v};
     } else if (slot != NULL && wh_field_is(f, "fd")) {
         rc = wh_field_i64(f, 0, INT32_MAX, &v, err);
         slot->fd = (int)v;

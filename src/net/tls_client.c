@@ -65,7 +65,10 @@ static bool expect_host(SSL *ssl, const char *host)
         return true;
     ERR_clear_error();
     SSL_set_hostflags(ssl, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
-    return SSL_set1_host(ssl, host) == 1 && SSL_set_tlsext_host_name(ssl, host) == 1;
+    /* What the library's macro for this call does, without its cast that drops the const. */
+    long named =
+        SSL_ctrl(ssl, SSL_CTRL_SET_TLSEXT_HOSTNAME, TLSEXT_NAMETYPE_host_name, (void *)(uintptr_t)host);
+    return SSL_set1_host(ssl, host) == 1 && named == 1;
 }
 
 static int client_connect(wh_tls_client *client, int fd, const char *host, wh_tls **ret, wh_err *err)

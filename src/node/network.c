@@ -479,7 +479,7 @@ int wh_network_pod_channel(wh_network *network, const char *id, int *ret_fd, wh_
 {
     pod *p = NULL;
     int rc = find_ready(network, id, &p, err);
-    return rc < 0 ? rc : wh_netd_pod_channel(p->side->netd, id, ret_fd, err);
+    return rc < 0 || p == NULL ? rc : wh_netd_pod_channel(p->side->netd, id, ret_fd, err);
 }
 
 int wh_network_pod_listen(wh_network *network, const char *id, uint16_t port, int ret_fds[2], size_t *ret_n,
@@ -490,7 +490,7 @@ int wh_network_pod_listen(wh_network *network, const char *id, uint16_t port, in
     size_t n = 0, done = 0;
     int fds[2] = {-1, -1};
     int rc = find_ready(network, id, &p, err);
-    if (rc < 0)
+    if (rc < 0 || p == NULL)
         return rc;
     for (; n < p->n_addresses; n++)
         where[n] = p->addresses[n];

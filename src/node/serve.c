@@ -58,7 +58,7 @@ int wh_worker_serve_init(wh_worker *w, wh_err *err)
                             .servers = node->config.cluster_dns,
                             .domain = node->config.cluster_domain};
     w->facts = node->facts;
-    /* An address of its own is not known yet, also of a pod that an earlier agent started: better none than the node's. */
+    /* Its own address is not known yet, also of a pod that an earlier agent started: better none than the node's. */
     if (node->config.network != NULL && node->config.network->mode == WH_NETWORK_SHARED &&
         !w->spec->host_network)
         w->facts.pod_ips[0] = NULL;

@@ -213,7 +213,7 @@ static const rule rules[] = {
     ALLOW("rt_sigreturn", BOTH),
     ALLOW("sched_yield", BOTH),
     ALLOW("sigaltstack", BOTH),
-    ALLOW("sysinfo", BOTH), /* qsort() asks how much memory there is; OpenSSL sorts */
+    ALLOW("sysinfo", BOTH),             /* qsort() asks how much memory there is; OpenSSL sorts */
     ALLOW_IF("tgkill", BOTH, IS(2, 6)), /* abort() */
     ALLOW("prctl", BOTH),
     KILL_IF("prctl", IS_NOT(0, PR_SET_NAME)),

@@ -18,7 +18,7 @@ typedef struct wh_serving {
     wh_io io;
     pthread_mutex_t log_lock; /* guests write from several threads */
     bool stopping;
-    /* A message that is not serving's own: the guest's new channel of netd; NULL: it is closed. Takes the descriptor. */
+    /* A message that is not serving's own: a new channel of netd. Takes the descriptor; NULL: it is closed. */
     void (*on_channel)(void *user, int fd);
     void *user;
 } wh_serving;

@@ -139,13 +139,19 @@ static bool try_next(wh_outside *o, question *q)
     return true;
 }
 
-static void on_netd(void *user, uint64_t token, const wh_netd_answer *from, int fd)
+static question *find_question(const wh_outside *o, uint64_t token)
 {
-    wh_outside *o = user;
     question *q;
     TAILQ_FOREACH(q, &o->questions, link)
     if (q->sent && q->token == token)
-        break;
+        return q;
+    return NULL;
+}
+
+static void on_netd(void *user, uint64_t token, const wh_netd_answer *from, int fd)
+{
+    wh_outside *o = user;
+    question *q = find_question(o, token);
     if (q == NULL) { /* cancelled meanwhile */
         if (fd >= 0)
             close(fd);
