@@ -87,11 +87,11 @@ int wh_http_header(wh_http_exchange *x, const char *name, const char *value)
 int wh_http_trailer(wh_http_exchange *x, wh_str name, wh_str value)
 {
     char text[64];
-    const wh_str lower = {text, WH_MIN(name.n, sizeof(text))};
+    size_t n = WH_MIN(name.n, sizeof(text));
     wh_assert(x->active);
-    for (size_t i = 0; i < lower.n; i++)
+    for (size_t i = 0; i < n; i++)
         text[i] = name.p[i] >= 'A' && name.p[i] <= 'Z' ? (char)(name.p[i] - 'A' + 'a') : name.p[i];
-    if (wh_h1_is_forbidden_trailer(lower))
+    if (wh_h1_is_forbidden_trailer((wh_str){text, n}))
         return -EINVAL;
     return put_line(&x->trailers, name, value);
 }
