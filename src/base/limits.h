@@ -63,11 +63,12 @@
 #define WH_NETD_TEXT_MAX (16UL << 10)            /* a pod's resolv.conf, and its hosts file */
 #define WH_NETD_BACKLOG_MAX 4096                 /* of a pod's listener */
 #define WH_NETD_TIMEOUT_MS_MAX 300000            /* of a pod's connect */
-#define WH_CA_BYTES_MAX (2UL << 20)              /* the roots that a machine trusts */
-#define WH_TLS_FILE_BYTES_MAX (256UL << 10)      /* a certificate with its chain, or a key */
-#define WH_SERVE_ID_MAX 64                       /* bytes of a call's id that a client chose */
-#define WH_SERVE_HEAD_BYTES_MAX (64UL << 10)     /* header block of a CGI answer */
-#define WH_SERVE_FIELDS_MAX 100                  /* header fields of a guest's answer */
+#define WH_OUTSIDE_QUESTIONS_MAX 1024        /* connects and look-ups of one component that are under way */
+#define WH_CA_BYTES_MAX (2UL << 20)          /* the roots that a machine trusts */
+#define WH_TLS_FILE_BYTES_MAX (256UL << 10)  /* a certificate with its chain, or a key */
+#define WH_SERVE_ID_MAX 64                   /* bytes of a call's id that a client chose */
+#define WH_SERVE_HEAD_BYTES_MAX (64UL << 10) /* header block of a CGI answer */
+#define WH_SERVE_FIELDS_MAX 100              /* header fields of a guest's answer */
 #define WH_SERVE_OUT_BYTES_MAX \
     (64UL << 10) /* a guest's output that waits for the client: then its writes wait */
 #define WH_SERVE_IN_BYTES_MAX \

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "serve/outside.h"
 
-#include "base/log.h"
+#include "base/limits.h"
 #include "netd/netd.h"
 
 #include <arpa/inet.h>
@@ -48,6 +48,7 @@ struct wh_outside {
     wh_component_net net;
     wh_component_egress egress;
     uint64_t next_token;
+    size_t n_questions;
     TAILQ_HEAD(, question) questions;
     LIST_HEAD(, watched) watches;
     LIST_HEAD(, outgoing) calls;
@@ -58,6 +59,7 @@ struct wh_outside {
 static void question_free(wh_outside *o, question *q)
 {
     TAILQ_REMOVE(&o->questions, q, link);
+    o->n_questions--;
     free(q);
 }
 
@@ -84,6 +86,11 @@ static int send_question(wh_outside *o, question *q)
 static question *ask(wh_outside *o, uint64_t theirs, bool of_client, const wh_netd_request *request,
                      int *ret_rc)
 {
+    if (o->n_questions >= WH_OUTSIDE_QUESTIONS_MAX) {
+        *ret_rc = -EMFILE;
+        return NULL;
+    }
+    o->n_questions++;
     question *q = wh_xnew(question);
     q->token = ++o->next_token;
     q->theirs = theirs;
