@@ -225,13 +225,14 @@ def test_each_pod_has_a_uid_of_its_own(node, guests):
         node.apply(f"{name}.yaml", manifest(name, guests("ticker", src.TICKER)))
     wait_for(lambda: running(node, "u1")() and running(node, "u2")(), what="both run")
     uids = set()
+    keeper = f"PPid:\t{node.keeper_pid()}\n"
     for entry in os.listdir("/proc"):
         try:
             with open(f"/proc/{entry}/status") as f:
                 text = f.read()
         except OSError:
             continue
-        if text.startswith("Name:\twherry-runner"):
+        if text.startswith("Name:\twherry-runner") and keeper in text:
             uids.add([line for line in text.splitlines() if line.startswith("Uid:")][0].split()[1])
             assert "CapEff:\t0000000000000000" in text and "NoNewPrivs:\t1" in text and "Seccomp:\t2" in text
     assert len(uids) >= 2 and "0" not in uids
